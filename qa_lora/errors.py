@@ -1,0 +1,50 @@
+"""What a person can be told.
+
+QALoRAError
+├── ConfigError     a setting is out of bounds or contradicts another
+├── DataError       a source of questions and answers cannot be used as it is
+├── ModelError      a base model or an adapter cannot be loaded or used
+├── RunError        a run is missing, damaged, busy or cannot be written
+└── TrainingError   a training cannot go on
+"""
+
+from __future__ import annotations
+
+__all__ = ["ConfigError", "DataError", "ModelError", "QALoRAError", "RunError", "TrainingError"]
+
+
+class QALoRAError(Exception):
+    """A problem the user can act on.
+
+    Args:
+        message: One clear sentence: what is wrong and where.
+        hint: One sentence: what would be right. Empty when the message says it all.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class ConfigError(QALoRAError):
+    """A setting is out of bounds or contradicts another one."""
+
+
+class DataError(QALoRAError):
+    """A source of questions and answers cannot be used as it is."""
+
+
+class ModelError(QALoRAError):
+    """A base model or an adapter cannot be loaded or used."""
+
+
+class RunError(QALoRAError):
+    """A run is missing, damaged, busy or cannot be written."""
+
+
+class TrainingError(QALoRAError):
+    """A training cannot go on."""

@@ -1,0 +1,184 @@
+"""What a training tells while it runs: small frozen records, and their JSON.
+
+``events.jsonl`` of a run holds one of them a line. A reader ignores a torn last line and fields it
+does not know, so old readers can follow new runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+__all__ = [
+    "Checkpointed",
+    "Evaluated",
+    "Event",
+    "Failed",
+    "Finished",
+    "Probe",
+    "Probed",
+    "Scored",
+    "Scoring",
+    "Started",
+    "Step",
+    "from_json",
+    "to_json",
+]
+
+FinishReason: TypeAlias = Literal["completed", "stopped", "early_stopped"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins, or goes on after `step` steps."""
+
+    type: ClassVar[str] = "started"
+    step: int
+    total_steps: int
+    trainable_parameters: int
+    all_parameters: int
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    device: str
+    precision: str
+    time: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step is done."""
+
+    type: ClassVar[str] = "step"
+    step: int
+    epoch: float
+    loss: float
+    """Mean negative log-likelihood over the real label tokens of the whole effective batch, nats."""
+    learning_rate: float
+    grad_norm: float
+    tokens_per_second: float
+    """Real (unpadded) source and target tokens."""
+    elapsed_seconds: float
+    eta_seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The validation loss after `step` steps."""
+
+    type: ClassVar[str] = "evaluated"
+    step: int
+    loss: float
+    perplexity: float
+    """exp(loss)."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One fixed question and the answer of the moment."""
+
+    question: str
+    reference: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The answers to the probe questions after `step` steps."""
+
+    type: ClassVar[str] = "probed"
+    step: int
+    probes: tuple[Probe, ...]
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """Everything up to `step` is safe on disk."""
+
+    type: ClassVar[str] = "checkpointed"
+    step: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Training ended as asked; the adapter is in its folder."""
+
+    type: ClassVar[str] = "finished"
+    step: int
+    reason: FinishReason
+    train_loss: float | None
+    validation_loss: float | None
+    """That of the adapter that was kept."""
+    seconds: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Training ended by an error; what was saved before it is intact."""
+
+    type: ClassVar[str] = "failed"
+    step: int
+    error: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Held-out rows are being answered, base and tuned, after training."""
+
+    type: ClassVar[str] = "scoring"
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The held-out rows are scored; evaluation number `evaluation` holds the report."""
+
+    type: ClassVar[str] = "scored"
+    evaluation: int
+    rows: int
+    base: dict[str, float] = field(default_factory=dict)
+    tuned: dict[str, float] = field(default_factory=dict)
+    difference: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+Event: TypeAlias = (
+    Started | Step | Evaluated | Probed | Checkpointed | Finished | Failed | Scoring | Scored
+)
+
+_TYPES: dict[str, type[Any]] = {
+    cls.type: cls
+    for cls in (
+        Started, Step, Evaluated, Probed, Checkpointed, Finished, Failed, Scoring, Scored
+    )
+}  # fmt: skip
+
+
+def to_json(event: Event) -> str:
+    """The event as one line of JSON, without the line's end."""
+    return json.dumps({"type": event.type, **dataclasses.asdict(event)}, ensure_ascii=False)
+
+
+def from_json(line: str) -> Event | None:
+    """Read one line of an event log.
+
+    Returns:
+        The event, or None if the line is torn, damaged or of a kind this version does not know.
+    """
+    try:
+        values = json.loads(line)
+        cls = _TYPES[values.pop("type")]
+        known = {f.name for f in dataclasses.fields(cls)}
+        values = {k: v for k, v in values.items() if k in known}
+        if cls is Probed:
+            values["probes"] = tuple(Probe(**probe) for probe in values["probes"])
+        event: Event = cls(**values)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return event
