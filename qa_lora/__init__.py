@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qa_lora.answering import Answer, Answerer, Comparison, GenerationSettings, load
-    from qa_lora.config import PRESETS, TrainConfig
+    from qa_lora.config import TrainConfig
     from qa_lora.data.example import QAExample
     from qa_lora.errors import (
         ConfigError,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from qa_lora.evaluation import evaluate, evaluate_stream
     from qa_lora.events import Event
+    from qa_lora.presets import PRESETS
     from qa_lora.prompts import PromptTemplate
     from qa_lora.report import Report
     from qa_lora.worker import train
@@ -44,7 +45,7 @@ _HOME = {
     "Event": "events",
     "GenerationSettings": "answering",
     "ModelError": "errors",
-    "PRESETS": "config",
+    "PRESETS": "presets",
     "PromptTemplate": "prompts",
     "QAExample": "data.example",
     "QALoRAError": "errors",

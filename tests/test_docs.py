@@ -1,0 +1,60 @@
+"""The documents agree with the code and with the tree."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from qa_lora.config import TrainConfig
+from qa_lora.presets import PRESETS
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [
+    *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("*.md")),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
+]
+
+
+def test_settings_page_is_current() -> None:
+    text = runpy.run_path(str(ROOT / "docs" / "make_settings.py"))["text"]()
+    assert (ROOT / "docs" / "settings.md").read_text("utf-8") == text, "run: make docs"
+
+
+def test_settings_page_names_every_setting_and_preset() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert re.findall(r"^\| `(\w+)`", page, re.MULTILINE) == list(TrainConfig.model_fields)
+    assert re.findall(r"^\*\*(.+)\*\*", page, re.MULTILINE) == list(PRESETS)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_and_pictures_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    missing = [
+        target
+        for target in targets
+        if target and "://" not in target and not (path.parent / target).exists()
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_make_targets_that_are_named_exist(document: str) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)`", (ROOT / document).read_text("utf-8")))
+    assert named <= targets
+
+
+def test_architecture_names_every_module() -> None:
+    """The annotated tree lists each file of the package, and none that is gone."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    tree = text.split("<!-- tree -->")[1].split("```")[1]
+    listed = set(re.findall(r"[\w/]+\.py\b", tree))
+    there = {path.name for path in (ROOT / "qa_lora").rglob("*.py")} - {"__init__.py"}
+    assert there - {name.split("/")[-1] for name in listed} == set()
+    assert {name.split("/")[-1] for name in listed} - there - {"app.py", "__init__.py"} == set()
