@@ -1,0 +1,27 @@
+"""Rows -> :class:`QAExample`: reading a source, finding its columns, dividing it."""
+
+from qa_lora.data.columns import ColumnMap, ColumnsError, find_columns
+from qa_lora.data.example import QAExample, normalise_question, question_key
+from qa_lora.data.rows import Dropped, LoadedData, load, load_and_split, load_split
+from qa_lora.data.sources import UPLOAD_LIMIT_BYTES, read_table
+from qa_lora.data.split import DataSplit, Removed, fingerprint, split_examples
+
+__all__ = [
+    "UPLOAD_LIMIT_BYTES",
+    "ColumnMap",
+    "ColumnsError",
+    "DataSplit",
+    "Dropped",
+    "LoadedData",
+    "QAExample",
+    "Removed",
+    "find_columns",
+    "fingerprint",
+    "load",
+    "load_and_split",
+    "load_split",
+    "normalise_question",
+    "question_key",
+    "read_table",
+    "split_examples",
+]
