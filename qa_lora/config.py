@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from qa_lora.errors import ConfigError
+from qa_lora.presets import PRESETS
 
-__all__ = ["GROUPS", "PRESETS", "TrainConfig", "describe_validation_error"]
+__all__ = ["GROUPS", "PRESETS", "TrainConfig", "read_settings"]
 
 GROUPS = ("Task", "Data", "Prompt", "LoRA", "Optimisation", "Lengths", "Evaluation", "Saving")
 
@@ -22,7 +23,11 @@ GROUPS = ("Task", "Data", "Prompt", "LoRA", "Optimisation", "Lengths", "Evaluati
 def knob(default: Any, group: str, help: str, **bounds: Any) -> Any:
     """Declare one setting: its default, the group it is shown in, and a sentence of help."""
     return Field(
-        default, description=help, json_schema_extra={"group": group}, validate_default=True, **bounds
+        default,
+        description=help,
+        json_schema_extra={"group": group},
+        validate_default=True,
+        **bounds,
     )
 
 
@@ -39,25 +44,41 @@ class TrainConfig(BaseModel):
     data: str = knob(
         "atlas",
         "Task",
-        "Questions and answers: atlas (bundled), a file (.csv .tsv .json .jsonl .parquet) or a Hub id.",
+        "Data: atlas (bundled), a file (.csv .tsv .json .jsonl .parquet) or a Hub id.",
     )
-    name: str = knob("", "Task", "Short name of the run; made from model and data when empty.", max_length=60)
+    name: str = knob(
+        "", "Task", "Short name of the run; made from model and data when empty.", max_length=60
+    )
 
-    question_column: str | None = knob(None, "Data", "Column with the questions; found by name when empty.")
-    answer_column: str | None = knob(None, "Data", "Column with the answers; found by name when empty.")
+    question_column: str | None = knob(
+        None, "Data", "Column with the questions; found by name when empty."
+    )
+    answer_column: str | None = knob(
+        None, "Data", "Column with the answers; found by name when empty."
+    )
     context_column: str | None = knob(
         None, "Data", "Column with a passage to read; found by name when empty."
     )
     max_rows: int | None = knob(None, "Data", "Use at most this many rows; all when empty.", ge=3)
     validation_fraction: float = knob(
-        0.1, "Data", "Share of the questions that steers training: validation loss, best adapter.", gt=0, lt=0.5
+        0.1,
+        "Data",
+        "Share of the questions that steers training: validation loss, best adapter.",
+        gt=0,
+        lt=0.5,
     )
     test_fraction: float = knob(
-        0.1, "Data", "Share of the questions held out for scoring; training never sees them.", gt=0, lt=0.5
+        0.1,
+        "Data",
+        "Share of the questions held out for scoring; training never sees them.",
+        gt=0,
+        lt=0.5,
     )
 
     prompt: str = knob(
-        "Answer this question: {question}", "Prompt", "Text the model reads; {question} is replaced."
+        "Answer this question: {question}",
+        "Prompt",
+        "Text the model reads; {question} is replaced.",
     )
     context_prompt: str = knob(
         " Context: {context}", "Prompt", "Added after the prompt when a row has a context."
@@ -68,55 +89,105 @@ class TrainConfig(BaseModel):
         "Put before the prompt once for each earlier turn of a chat.",
     )
 
-    lora_r: int = knob(8, "LoRA", "Rank of the update: more rank, more it can learn, more to train.", ge=1, le=512)
-    lora_alpha: int = knob(32, "LoRA", "Scale of the update: it is multiplied by alpha / rank.", ge=1, le=4096)
-    lora_dropout: float = knob(0.1, "LoRA", "Share of the adapter's input dropped in training.", ge=0, lt=1)
+    lora_r: int = knob(
+        8, "LoRA", "Rank of the update: more rank, more it can learn, more to train.", ge=1, le=512
+    )
+    lora_alpha: int = knob(
+        32, "LoRA", "Scale of the update: it is multiplied by alpha / rank.", ge=1, le=4096
+    )
+    lora_dropout: float = knob(
+        0.1, "LoRA", "Share of the adapter's input dropped in training.", ge=0, lt=1
+    )
     target_modules: str = knob(
         "q,v",
         "LoRA",
         "Layers that get an adapter, by name and comma-separated, or all-linear.",
         min_length=1,
     )
-    use_rslora: bool = knob(False, "LoRA", "Scale by alpha / sqrt(rank) instead (rsLoRA), steadier at high rank.")
-    use_dora: bool = knob(False, "LoRA", "Train magnitude and direction apart (DoRA): slower, sometimes better.")
+    use_rslora: bool = knob(
+        False, "LoRA", "Scale by alpha / sqrt(rank) instead (rsLoRA), steadier at high rank."
+    )
+    use_dora: bool = knob(
+        False, "LoRA", "Train magnitude and direction apart (DoRA): slower, sometimes better."
+    )
     base_dropout: bool = knob(
-        False, "LoRA", "Keep the frozen base model's own dropout on in training: slower, as the notebook did."
+        False,
+        "LoRA",
+        "Keep the frozen base model's own dropout on in training: slower, as the notebook did.",
     )
 
     epochs: float = knob(3.0, "Optimisation", "Passes over the training rows.", gt=0, le=1000)
     max_steps: int | None = knob(
         None, "Optimisation", "Stop after this many optimizer steps, whatever the epochs.", ge=1
     )
-    batch_size: int = knob(8, "Optimisation", "Rows in one forward pass on one device.", ge=1, le=4096)
+    batch_size: int = knob(
+        8, "Optimisation", "Rows in one forward pass on one device.", ge=1, le=4096
+    )
     gradient_accumulation: int = knob(
-        1, "Optimisation", "Forward passes in one optimizer step; the effective batch is their product.", ge=1
+        1,
+        "Optimisation",
+        "Forward passes in one optimizer step; the effective batch is their product.",
+        ge=1,
     )
     learning_rate: float = knob(5e-4, "Optimisation", "Highest step size of AdamW.", gt=0, le=1)
     schedule: Literal["linear", "cosine", "constant"] = knob(
         "linear", "Optimisation", "How the learning rate falls after the warm-up."
     )
-    warmup_ratio: float = knob(0.05, "Optimisation", "Share of the steps in which the learning rate rises.", ge=0, lt=1)
-    weight_decay: float = knob(0.01, "Optimisation", "AdamW's pull of the adapter towards zero.", ge=0, le=1)
-    max_grad_norm: float = knob(1.0, "Optimisation", "Gradients longer than this are shortened to it.", gt=0)
-    precision: Literal["auto", "bf16", "fp32"] = knob(
-        "auto", "Optimisation", "Number format of the frozen weights; auto takes bf16 where the hardware has it."
+    warmup_ratio: float = knob(
+        0.05, "Optimisation", "Share of the steps in which the learning rate rises.", ge=0, lt=1
     )
-    seed: int = knob(42, "Optimisation", "Seed of the split, the order of rows and every random number.", ge=0, lt=2**32)
+    weight_decay: float = knob(
+        0.01, "Optimisation", "AdamW's pull of the adapter towards zero.", ge=0, le=1
+    )
+    max_grad_norm: float = knob(
+        1.0, "Optimisation", "Gradients longer than this are shortened to it.", gt=0
+    )
+    precision: Literal["auto", "bf16", "fp32"] = knob(
+        "auto",
+        "Optimisation",
+        "Number format of the frozen weights; auto takes bf16 where the hardware has it.",
+    )
+    seed: int = knob(
+        42,
+        "Optimisation",
+        "Seed of the split, the order of rows and every random number.",
+        ge=0,
+        lt=2**32,
+    )
 
-    max_source_tokens: int = knob(256, "Lengths", "Prompts longer than this many tokens are cut.", ge=8, le=8192)
-    max_target_tokens: int = knob(256, "Lengths", "Answers longer than this many tokens are cut.", ge=2, le=8192)
-    max_new_tokens: int = knob(128, "Lengths", "Longest answer that is generated, in tokens.", ge=1, le=8192)
+    max_source_tokens: int = knob(
+        256, "Lengths", "Prompts longer than this many tokens are cut.", ge=8, le=8192
+    )
+    max_target_tokens: int = knob(
+        256, "Lengths", "Answers longer than this many tokens are cut.", ge=2, le=8192
+    )
+    max_new_tokens: int = knob(
+        128, "Lengths", "Longest answer that is generated, in tokens.", ge=1, le=8192
+    )
 
-    evaluate_every: int = knob(50, "Evaluation", "Optimizer steps between two validation losses.", ge=1)
-    validation_rows: int = knob(200, "Evaluation", "At most this many validation rows are used each time.", ge=1)
+    evaluate_every: int = knob(
+        50, "Evaluation", "Optimizer steps between two validation losses.", ge=1
+    )
+    validation_rows: int = knob(
+        200, "Evaluation", "At most this many validation rows are used each time.", ge=1
+    )
     probe_rows: int = knob(
-        4, "Evaluation", "Held-out questions answered again and again while training, to watch it learn.", ge=0, le=32
+        4,
+        "Evaluation",
+        "Held-out questions answered again and again while training, to watch it learn.",
+        ge=0,
+        le=32,
     )
     score_rows: int = knob(
-        200, "Evaluation", "Held-out rows scored, base and tuned, when training ends; 0 scores none.", ge=0
+        200,
+        "Evaluation",
+        "Held-out rows scored, base and tuned, when training ends; 0 scores none.",
+        ge=0,
     )
 
-    checkpoint_every: int = knob(100, "Saving", "Optimizer steps between two checkpoints to resume from.", ge=1)
+    checkpoint_every: int = knob(
+        100, "Saving", "Optimizer steps between two checkpoints to resume from.", ge=1
+    )
     keep: Literal["best", "last"] = knob(
         "best", "Saving", "Adapter that is kept: that of the lowest validation loss, or the last."
     )
@@ -139,7 +210,7 @@ class TrainConfig(BaseModel):
     def _fractions_leave_rows(self) -> TrainConfig:
         if self.validation_fraction + self.test_fraction >= 0.9:
             raise ValueError(
-                "validation_fraction and test_fraction together must leave at least a tenth for training"
+                "validation_fraction and test_fraction must leave at least a tenth for training"
             )
         return self
 
@@ -222,37 +293,3 @@ def describe_validation_error(error: ValidationError) -> str:
     message = message[:1].lower() + message[1:]
     message = message.removeprefix("input ")
     return f"The setting {name} {message} (it is {first['input']!r})."
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "Quick demo": {
-        "learning_rate": 2e-3,
-        "batch_size": 32,
-        "max_steps": 250,
-        "evaluate_every": 50,
-        "checkpoint_every": 50,
-    },
-    "Balanced": {},
-    "Quality": {
-        "lora_r": 16,
-        "target_modules": "all-linear",
-        "learning_rate": 3e-4,
-        "epochs": 6.0,
-        "gradient_accumulation": 2,
-        "schedule": "cosine",
-    },
-    "Notebook": {
-        "model": "google/flan-t5-large",
-        "learning_rate": 1e-4,
-        "batch_size": 4,
-        "epochs": 3.0,
-        "warmup_ratio": 0.0,
-        "precision": "fp32",
-        "base_dropout": True,
-        "validation_fraction": 0.15,
-        "test_fraction": 0.15,
-        "keep": "last",
-        "max_new_tokens": 256,
-    },
-}
-"""Named starting points; what a preset does not name has its default."""

@@ -10,7 +10,15 @@ QALoRAError
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "DataError", "ModelError", "QALoRAError", "RunError", "TrainingError"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "ModelError",
+    "QALoRAError",
+    "RunError",
+    "TrainingError",
+    "first_line",
+]
 
 
 class QALoRAError(Exception):
@@ -48,3 +56,8 @@ class RunError(QALoRAError):
 
 class TrainingError(QALoRAError):
     """A training cannot go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error, without its full stop, to quote in a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

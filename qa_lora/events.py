@@ -56,7 +56,7 @@ class Step:
     step: int
     epoch: float
     loss: float
-    """Mean negative log-likelihood over the real label tokens of the whole effective batch, nats."""
+    """Nats: mean negative log-likelihood of the effective batch's real label tokens."""
     learning_rate: float
     grad_norm: float
     tokens_per_second: float

@@ -1,0 +1,157 @@
+"""Text to token ids to length-bucketed, padded batches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from qa_lora.data.example import QAExample
+from qa_lora.prompts import PromptTemplate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "EncodedExample",
+    "collate",
+    "encode",
+    "encode_prompts",
+    "epoch_batches",
+]
+
+IGNORED = -100
+"""Label id of padding: it counts neither in the loss nor in its token count."""
+
+BUCKET_BATCHES = 50
+"""Rows are sorted by length among this many batches: little padding, still well mixed."""
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """Token ids of one example, both ending in the end-of-sequence token."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """Real source and target tokens."""
+        return len(self.input_ids) + len(self.labels)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of one forward pass."""
+
+    input_ids: torch.Tensor
+    """(B, S), padded with the pad id."""
+    attention_mask: torch.Tensor
+    """(B, S), 1 on real tokens."""
+    labels: torch.Tensor
+    """(B, T), IGNORED on padding."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
+        return Batch(
+            self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device)
+        )
+
+
+def encode(
+    examples: Sequence[QAExample],
+    tokenizer: PreTrainedTokenizerBase,
+    template: PromptTemplate,
+    *,
+    max_source_tokens: int,
+    max_target_tokens: int,
+) -> list[EncodedExample]:
+    """Tokenise prompts and answers; the answer goes into the labels only, never into the input.
+
+    Args:
+        examples: Rows.
+        tokenizer: That of the base model.
+        template: How a question becomes a prompt.
+        max_source_tokens: Longer prompts are cut, their end token kept.
+        max_target_tokens: Longer answers are cut, their end token kept.
+    """
+    if not examples:
+        return []
+    prompts = [template.render(e.question, e.context, e.history) for e in examples]
+    sources = encode_prompts(tokenizer, prompts, max_source_tokens)
+    targets = _tokenise(tokenizer, [e.answer for e in examples], max_target_tokens)
+    return [EncodedExample(s, t) for s, t in zip(sources, targets, strict=True)]
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_source_tokens: int
+) -> list[list[int]]:
+    """Token ids of prompts, as training and answering both make them."""
+    return _tokenise(tokenizer, prompts, max_source_tokens)
+
+
+def _tokenise(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int
+) -> list[list[int]]:
+    special = [token for token in tokenizer.all_special_tokens if token]
+    plain = [_without(text, special) for text in texts]
+    ids: list[list[int]] = tokenizer(plain, truncation=True, max_length=limit)["input_ids"]
+    return ids
+
+
+def _without(text: str, special: Sequence[str]) -> str:
+    """Text without what the tokenizer would read as a control token, such as a literal </s>."""
+    while any(token in text for token in special):
+        for token in special:
+            text = text.replace(token, "")
+    return text
+
+
+def collate(rows: Sequence[EncodedExample], pad_id: int) -> Batch:
+    """Pad rows to the longest of them.
+
+    Args:
+        rows: B rows.
+        pad_id: The tokenizer's padding id.
+    """
+    source = max(len(row.input_ids) for row in rows)
+    target = max(len(row.labels) for row in rows)
+    input_ids = torch.full((len(rows), source), pad_id)
+    mask = torch.zeros((len(rows), source), dtype=torch.long)
+    labels = torch.full((len(rows), target), IGNORED)
+    for i, row in enumerate(rows):
+        input_ids[i, : len(row.input_ids)] = torch.tensor(row.input_ids)
+        mask[i, : len(row.input_ids)] = 1
+        labels[i, : len(row.labels)] = torch.tensor(row.labels)
+    return Batch(input_ids, mask, labels)
+
+
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int
+) -> Iterator[list[int]]:
+    """Indices of one epoch's effective batches, of rows of like length, in a seeded order.
+
+    Every row comes once; the last batch may be smaller. The order depends on the arguments alone,
+    so a resumed run goes on where it was.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: Rows of an effective batch.
+        seed: The run's seed.
+        epoch: Number of the epoch, from 0.
+    """
+    shuffler = random.Random(f"{seed}/{epoch}")
+    order = list(range(len(lengths)))
+    shuffler.shuffle(order)
+    batches: list[list[int]] = []
+    width = batch_size * BUCKET_BATCHES
+    for start in range(0, len(order), width):
+        bucket = sorted(order[start : start + width], key=lambda i: lengths[i])
+        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    shuffler.shuffle(batches)
+    yield from batches

@@ -1,0 +1,42 @@
+"""The base models that are offered by name, with what they weigh; loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["MODELS", "POCKET", "ModelChoice"]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A base model in the list; any other Hub id or folder can be typed instead."""
+
+    id: str
+    label: str
+    parameters: int
+
+    def training_bytes(self, bytes_per_weight: int = 2) -> int:
+        """Rough memory of a LoRA training: frozen weights, and a fifth again for the rest.
+
+        Activations at the default lengths, adapter and optimizer come on top of the weights;
+        0.5 GB is what Python and the libraries take.
+        """
+        return int(self.parameters * bytes_per_weight * 1.2) + 500_000_000
+
+    @property
+    def description(self) -> str:
+        """Parameters and memory in a few words, such as "248 M parameters, about 1.1 GB"."""
+        count = self.parameters / 1e6
+        size = f"{count / 1000:.2f} B" if count >= 1000 else f"{count:.3g} M"
+        return f"{size} parameters, about {self.training_bytes() / 1e9:.1f} GB"
+
+
+POCKET = "pocket"
+MODELS = (
+    ModelChoice(POCKET, "pocket (bundled, no download)", 7_300_000),
+    ModelChoice("google/flan-t5-small", "FLAN-T5 small", 76_961_152),
+    ModelChoice("google/flan-t5-base", "FLAN-T5 base", 247_577_856),
+    ModelChoice("google/flan-t5-large", "FLAN-T5 large", 783_150_080),
+    ModelChoice("google/flan-t5-xl", "FLAN-T5 XL", 2_849_757_184),
+    ModelChoice("google/flan-t5-xxl", "FLAN-T5 XXL", 11_135_332_352),
+)

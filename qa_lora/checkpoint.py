@@ -1,0 +1,122 @@
+"""The full state of a training on disk, to go on from as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from qa_lora.errors import RunError, first_line
+from qa_lora.files import replaced_folder
+from qa_lora.runs import CHECKPOINT_STATE
+
+__all__ = ["Progress", "load", "save"]
+
+WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "optimizer.pt"
+
+
+@dataclass
+class Progress:
+    """How far a training is; everything in it survives a checkpoint."""
+
+    step: int = 0
+    """Optimizer steps done; the place in the data follows from it."""
+    elapsed_seconds: float = 0.0
+    tokens: int = 0
+    """Real source and target tokens trained on."""
+    best_step: int | None = None
+    best_loss: float | None = None
+    """Lowest validation loss so far."""
+
+
+def save(
+    folder: Path,
+    progress: Progress,
+    *,
+    weights: dict[str, torch.Tensor],
+    best_weights: dict[str, torch.Tensor] | None,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """Replace the checkpoint in `folder` in one step.
+
+    Args:
+        folder: Where the checkpoint lies.
+        progress: How far the training is.
+        weights: The trainable weights.
+        best_weights: Those of the best validation loss so far, if there are any.
+        optimizer: Its state is saved.
+        scheduler: Its state is saved.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written; the old one is intact.
+    """
+    # Torch draws the dropout masks; everything else that is random has a generator of its own.
+    state = {
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    with replaced_folder(folder) as new:
+        save_file(weights, new / WEIGHTS)
+        if best_weights is not None:
+            save_file(best_weights, new / BEST)
+        with (new / STATE).open("wb") as file:
+            torch.save(state, file)
+        (new / CHECKPOINT_STATE).write_text(json.dumps(vars(progress)), "utf-8")
+
+
+def load(
+    folder: Path,
+    *,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> tuple[Progress, dict[str, torch.Tensor] | None]:
+    """Bring a training back to its checkpoint, random numbers included.
+
+    Args:
+        folder: Where the checkpoint lies.
+        model: Its trainable weights are overwritten.
+        optimizer: Its state is overwritten.
+        scheduler: Its state is overwritten.
+
+    Returns:
+        How far the training was, and the best weights so far, if there were any.
+
+    Raises:
+        RunError: If the checkpoint is missing, damaged, or of another model.
+    """
+    try:
+        progress = Progress(**json.loads((folder / CHECKPOINT_STATE).read_text("utf-8")))
+        # Only tensors and plain containers are read: a checkpoint cannot run code.
+        state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        weights = load_file(folder / WEIGHTS)
+        best = load_file(folder / BEST) if (folder / BEST).exists() else None
+        trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        if set(trainable) != set(weights):
+            raise RunError(
+                f"The checkpoint in {folder} is of another model or other LoRA settings.",
+                "Start a new run instead.",
+            )
+        with torch.no_grad():
+            for name, parameter in trainable.items():
+                parameter.copy_(weights[name])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+    except RunError:
+        raise
+    except Exception as error:  # torch, safetensors and json each raise their own for damage
+        raise RunError(
+            f"The checkpoint in {folder} is damaged: {first_line(error)}.",
+            "Start a new run with the same settings.",
+        ) from None
+    return progress, best

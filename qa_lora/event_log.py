@@ -1,0 +1,98 @@
+"""The event log of a run: append, follow, ask for the last word, take back. Loads no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qa_lora.events import (
+    Event,
+    Failed,
+    Finished,
+    Scored,
+    Scoring,
+    Started,
+    Step,
+    from_json,
+    to_json,
+)
+from qa_lora.files import replaced_file
+
+__all__ = ["EventReader", "append", "last_word", "truncate"]
+
+TAIL_BYTES = 65_536
+
+
+class EventReader:
+    """Reads what was added to an event log since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._inode: int | None = None
+        self.restarted = False
+        """Whether the last look found the log rewritten (by a resume) and began at its start."""
+
+    def new(self) -> list[Event]:
+        """Events since the last call; a torn last line waits for its rest."""
+        try:
+            with self._path.open("rb") as file:
+                stat = os.fstat(file.fileno())
+                known = self._inode in (None, stat.st_ino) and stat.st_size >= self._offset
+                self.restarted = not known
+                if not known:
+                    self._offset = 0
+                self._inode = stat.st_ino
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return _parse(whole)
+
+
+def append(path: Path, event: Event) -> None:
+    """Add one event.
+
+    Raises:
+        OSError: If the disk is full or the log cannot be written.
+    """
+    with path.open("ab") as file:
+        file.write(to_json(event).encode("utf-8") + b"\n")
+
+
+def last_word(path: Path) -> Event | None:
+    """The last event that says where a training stands: started, step, finished or failed."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            for length in (TAIL_BYTES, size):
+                file.seek(max(0, size - length))
+                for event in reversed(_parse(file.read())):
+                    if isinstance(event, (Started, Step, Finished, Failed)):
+                        return event
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def truncate(path: Path, step: int) -> None:
+    """Keep what happened up to `step`: later events, and how the training ended, go.
+
+    Raises:
+        OSError: If the log cannot be read or written.
+    """
+    kept = []
+    for event in EventReader(path).new():
+        if isinstance(event, (Finished, Failed, Scoring, Scored)) or event.step > step:
+            break
+        kept.append(event)
+    with replaced_file(path) as file:
+        file.write_text("".join(to_json(event) + "\n" for event in kept), "utf-8")
+
+
+def _parse(data: bytes) -> list[Event]:
+    # Only "\n" ends a line: answers may hold characters that splitlines() would break at.
+    lines = data.decode("utf-8", "replace").split("\n")
+    return [event for line in lines if (event := from_json(line)) is not None]

@@ -1,0 +1,261 @@
+"""Prompts to answers: one call of `generate` for a whole batch, watched while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from qa_lora.batching import EncodedExample, collate, encode_prompts
+from qa_lora.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Answer", "GenerationSettings", "Watch", "generate_batch"]
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How answers are generated; greedy unless told otherwise.
+
+    Raises:
+        ConfigError: If a value is out of bounds.
+    """
+
+    max_new_tokens: int = 128
+    num_beams: int = 1
+    do_sample: bool = False
+    temperature: float = 1.0
+    """Only with do_sample, as are top_p and seed."""
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "max_new_tokens": (1 <= self.max_new_tokens <= 8192, "between 1 and 8192"),
+            "num_beams": (1 <= self.num_beams <= 64, "between 1 and 64"),
+            "temperature": (0 < self.temperature <= 100, "above 0 and at most 100"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "seed": (0 <= self.seed < 2**32, "between 0 and 4294967295"),
+        }
+        for name, (good, wanted) in bounds.items():
+            if not good:
+                raise ConfigError(f"{name} must be {wanted} (it is {getattr(self, name)}).")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to one prompt, or has said so far."""
+
+    text: str
+    tokens: int = 0
+    """Generated tokens, the end token not counted."""
+    seconds: float = 0.0
+    """From the start of its batch to its last token if watched, else to the batch's end."""
+    cut: bool = False
+    """Whether it ended only because max_new_tokens was reached."""
+    notice: str = ""
+    """What the reader should know about it, such as a prompt that was too long."""
+
+
+Watch = Callable[[list[Answer]], bool]
+"""Gets the answers of a batch so far, after every token; says whether to go on."""
+
+
+def generate_batch(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    max_source_tokens: int,
+    max_new_tokens: int,
+    num_beams: int = 1,
+    do_sample: bool = False,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    adapter_names: Sequence[str] | None = None,
+    watch: Watch | None = None,
+) -> list[Answer]:
+    """Answer a batch of prompts.
+
+    No minimum length, no penalties and no top-k, whatever the model's own defaults are. The model
+    may be in training mode; it is put back into it.
+
+    Args:
+        model: An encoder-decoder model, with or without an adapter.
+        tokenizer: That of its base.
+        prompts: B prompts.
+        max_source_tokens: Longer prompts are cut, and their answer's notice says so.
+        max_new_tokens: Longest answer.
+        num_beams: Beam search if more than 1; it cannot be watched, only stopped.
+        do_sample: Draw tokens instead of taking the likeliest.
+        temperature: Of the drawing.
+        top_p: Draw from the likeliest tokens with this much probability together.
+        seed: Of the drawing; the caller's random numbers are not touched.
+        adapter_names: For each prompt the adapter to use, "__base__" for none; the active adapter
+            for all if None.
+        watch: Called after every token; generation ends early when it returns False.
+
+    Returns:
+        B answers, in the order of the prompts.
+
+    Raises:
+        ModelError: If the memory does not suffice.
+    """
+    if not prompts:
+        return []
+    started = time.perf_counter()
+    sources, notices = _encode(tokenizer, prompts, max_source_tokens)
+    pad_id = tokenizer.pad_token_id
+    inputs = collate([EncodedExample(ids, []) for ids in sources], pad_id).to(model.device)
+    reader = _Reader(tokenizer, notices, _end_ids(model, tokenizer), max_new_tokens, started)
+    options: dict[str, Any] = {}
+    if adapter_names is not None:
+        options["adapter_names"] = list(adapter_names)
+    if watch is not None:
+        watcher = _Watcher(reader, watch, silent=num_beams > 1)
+        options["stopping_criteria"] = StoppingCriteriaList([watcher])
+    with _evaluating(model), _seeded(seed if do_sample else None, model.device):
+        try:
+            ids = model.generate(
+                input_ids=inputs.input_ids,
+                attention_mask=inputs.attention_mask,
+                max_new_tokens=max_new_tokens,
+                max_length=None,
+                min_length=0,
+                min_new_tokens=0,
+                num_beams=num_beams,
+                do_sample=do_sample,
+                temperature=temperature if do_sample else 1.0,
+                top_p=top_p if do_sample else 1.0,
+                top_k=0 if do_sample else 50,  # 50 is the library's "not set"
+                repetition_penalty=1.0,
+                no_repeat_ngram_size=0,
+                length_penalty=1.0,
+                num_return_sequences=1,
+                pad_token_id=pad_id,
+                use_cache=True,
+                return_dict_in_generate=False,
+                **options,
+            )
+        except torch.OutOfMemoryError:
+            raise ModelError(
+                f"The memory does not suffice for {len(prompts)} answers at once.",
+                "Use shorter answers, fewer beams or a smaller model.",
+            ) from None
+    return reader.read(ids, final=True)
+
+
+class _Reader:
+    """Turns the ids of a batch into its answers, again and again while it grows."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        notices: Sequence[str],
+        end_ids: frozenset[int],
+        max_new_tokens: int,
+        started: float,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._notices = notices
+        self._end_ids = end_ids
+        self._max_new_tokens = max_new_tokens
+        self._started = started
+        self._ended_after: dict[int, float] = {}
+        """Seconds after which a row was seen to be complete."""
+
+    def read(self, ids: torch.Tensor, *, final: bool) -> list[Answer]:
+        """Answers from ids (B, 1 + T), the first of which is the decoder's start token."""
+        seconds = time.perf_counter() - self._started
+        kept, lengths = [], []
+        for row, new in enumerate(ids[:, 1:].tolist()):
+            end = next((i for i, token in enumerate(new) if token in self._end_ids), None)
+            if end is not None or len(new) >= self._max_new_tokens:
+                self._ended_after.setdefault(row, seconds)
+            kept.append(new[:end])
+            lengths.append((len(new[:end]), end is None and len(new) >= self._max_new_tokens))
+        texts = self._tokenizer.batch_decode(
+            kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        if not final:
+            # The bytes of one character may come in several tokens.
+            texts = [text.rstrip("\ufffd") for text in texts]
+        return [
+            Answer(text.strip(), tokens, self._ended_after.get(row, seconds), cut, notice)
+            for row, (text, (tokens, cut), notice) in enumerate(
+                zip(texts, lengths, self._notices, strict=True)
+            )
+        ]
+
+
+class _Watcher(StoppingCriteria):
+    """Shows every step to a watch, and stops all rows when it asks for it.
+
+    A stopping criterion rather than a streamer: it sees all ids of all rows, and it can stop.
+    """
+
+    def __init__(self, reader: _Reader, watch: Watch, *, silent: bool) -> None:
+        self._reader = reader
+        self._watch = watch
+        self._silent = silent
+
+    def __call__(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        """Whether each row is to stop, (B,); with beams the rows are not answers yet."""
+        answers = [] if self._silent else self._reader.read(input_ids, final=False)
+        stop = not self._watch(answers)
+        return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], limit: int
+) -> tuple[list[list[int]], list[str]]:
+    """Ids of the prompts, and a notice for each that was cut."""
+    ids = encode_prompts(tokenizer, prompts, limit)
+    full = [i for i, row in enumerate(ids) if len(row) == limit]
+    notices = [""] * len(ids)
+    if full:
+        longer = encode_prompts(tokenizer, [prompts[i] for i in full], limit + 1)
+        for i, row in zip(full, longer, strict=True):
+            if len(row) > limit:
+                notices[i] = f"Question and context were too long and were cut to {limit} tokens."
+    return ids, notices
+
+
+def _end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ids that end an answer: the tokenizer's, and those the model's own settings name."""
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """No dropout meanwhile; afterwards every module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """A fixed state of the random numbers meanwhile, the caller's afterwards."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,129 @@
+"""Load a base model and its tokenizer from the package, a folder or the Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from qa_lora.bundled import POCKET
+from qa_lora.catalog import POCKET as POCKET_NAME
+from qa_lora.devices import choose_device, choose_dtype
+from qa_lora.errors import ModelError, first_line
+
+__all__ = ["LoadedModel", "load_base", "load_tokenizer"]
+
+HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A base model on its device, in eval mode, with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base model.
+
+    Args:
+        model: "pocket", a folder, or a Hub id.
+
+    Raises:
+        ModelError: If there is none to be had.
+    """
+    source = _source(model)
+    with _explained(model):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+    return tokenizer
+
+
+def load_base(
+    model: str, *, precision: str = "auto", device: torch.device | None = None
+) -> LoadedModel:
+    """Load an encoder-decoder base model, frozen, in eval mode.
+
+    Args:
+        model: "pocket", a folder, or a Hub id.
+        precision: "auto", "bf16" or "fp32".
+        device: Where to put it; chosen by :func:`choose_device` if None.
+
+    Raises:
+        ModelError: If it cannot be found, read, or is no encoder-decoder model.
+    """
+    source = _source(model)
+    device = device or choose_device()
+    dtype = choose_dtype(precision, device)
+    with _explained(model):
+        config = AutoConfig.from_pretrained(source)
+        if not config.is_encoder_decoder:
+            raise ModelError(
+                f"The model {model} is a {config.model_type} model without an encoder.",
+                "Choose an encoder-decoder model such as google/flan-t5-base.",
+            )
+        loaded = AutoModelForSeq2SeqLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+    tokenizer = load_tokenizer(model)
+    loaded.requires_grad_(False)
+    # peft writes this into the adapter's config; a bundled model has no path worth keeping.
+    loaded.name_or_path = model
+    return LoadedModel(loaded.to(device).eval(), tokenizer, device, dtype)
+
+
+def _source(model: str) -> str:
+    """Where `from_pretrained` finds a base model."""
+    if model == POCKET_NAME:
+        return str(POCKET)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"The folder {model} is no model: it has no config.json.",
+                "Give a folder that save_pretrained wrote, a Hub id, or pocket.",
+            )
+        return str(path)
+    if path.is_file():
+        raise ModelError(
+            f"{model} is a file, not a model.", "Give a model's folder, a Hub id, or pocket."
+        )
+    if not HUB_ID.fullmatch(model):
+        raise ModelError(
+            f"There is no folder {model}, and it cannot be a Hub id.",
+            "Give a model's folder, a Hub id such as google/flan-t5-base, or pocket.",
+        )
+    return model
+
+
+@contextmanager
+def _explained(model: str) -> Iterator[None]:
+    """Turn the many errors of `from_pretrained` into one sentence."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+        if Path(model).expanduser().is_dir():
+            raise ModelError(
+                f"The model in {model} cannot be loaded: {first_line(error)}.",
+                "It must be a transformers folder with safetensors weights and a tokenizer.",
+            ) from None
+        raise ModelError(
+            f"The model {model} cannot be loaded: it is no local folder, and the Hub "
+            f"could not be reached or has no such model.",
+            "Check the name and the network, or use pocket, which is bundled.",
+        ) from None
+    except Exception as error:  # safetensors raises its own class for a damaged file
+        raise ModelError(f"The model {model} is damaged: {first_line(error)}.") from None

@@ -1,0 +1,464 @@
+"""Training by hand: the loop, from rows of questions and answers to a LoRA adapter.
+
+`train` is a generator of events. It prints nothing and draws nothing; who iterates decides what to
+do with what it tells, and the order of the loop below is the order in which things happen.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from peft import PeftModel
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase, get_scheduler
+
+from qa_lora import checkpoint
+from qa_lora.adapters import attach_lora, count_parameters, save_adapter, training_mode
+from qa_lora.answering import generate_batch
+from qa_lora.batching import IGNORED, Batch, EncodedExample, collate, encode, epoch_batches
+from qa_lora.checkpoint import Progress
+from qa_lora.config import TrainConfig
+from qa_lora.data import DataSplit, load_split
+from qa_lora.data.example import QAExample
+from qa_lora.devices import choose_dtype, device_name, peak_memory_bytes
+from qa_lora.errors import TrainingError
+from qa_lora.events import (
+    Checkpointed,
+    Evaluated,
+    Event,
+    Finished,
+    FinishReason,
+    Probe,
+    Probed,
+    Started,
+    Step,
+)
+from qa_lora.model_card import adapter_card
+from qa_lora.models import load_base
+from qa_lora.prompts import PromptTemplate
+
+__all__ = ["train"]
+
+SPEED_WINDOW = 20
+"""Tokens per second are those of this many last steps."""
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Fine-tune a LoRA adapter, telling each step.
+
+    Loss and gradient of a step are means over the real label tokens of its whole effective batch:
+    all micro-batches, on all processes. The adapter ends up in ``folder/adapter``, what is needed
+    to go on in ``folder/checkpoint``.
+
+    Args:
+        config: The settings.
+        folder: The run's folder.
+        resume: Go on from the checkpoint there.
+        should_stop: Asked after every step; when true, the step is saved and the training ends.
+
+    Yields:
+        Events, from `Started` to `Finished`.
+
+    Raises:
+        QALoRAError: If data or model cannot be used, the loss is no longer a number, or the disk
+            is full. What was saved before is intact.
+    """
+    run = _prepare(config, folder, load_split(config))
+    if resume:
+        run.progress, run.best = checkpoint.load(
+            folder / "checkpoint",
+            model=run.model,
+            optimizer=run.optimizer,
+            scheduler=run.scheduler,
+        )
+        if run.best is not None and config.keep == "best":
+            # A stop may have kept an adapter that the uninterrupted run never looked at.
+            _save_adapter(run, run.best)
+    session_start = time.monotonic() - run.progress.elapsed_seconds
+    trainable, everything = count_parameters(run.model)
+    progress = run.progress
+    yield Started(
+        step=progress.step,
+        total_steps=run.total_steps,
+        trainable_parameters=trainable,
+        all_parameters=everything,
+        train_rows=len(run.train_rows),
+        validation_rows=len(run.validation_rows),
+        test_rows=run.test_rows,
+        device=device_name(run.accelerator.device),
+        precision="bf16" if run.dtype is torch.bfloat16 else "fp32",
+        time=time.time(),
+    )
+    if progress.step == 0:
+        yield from _evaluate(run)
+        yield from _probe(run)
+
+    speed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
+    loss: float | None = None
+    reason: FinishReason = "completed"
+    for epoch, indices in run.remaining_batches():
+        step_start = time.monotonic()
+        loss, grad_norm, tokens = _step(run, indices)
+        now = time.monotonic()
+        progress.step += 1
+        progress.tokens += tokens
+        progress.elapsed_seconds = now - session_start
+        speed.append((tokens, now - step_start))
+        yield Step(
+            step=progress.step,
+            epoch=epoch,
+            loss=loss,
+            learning_rate=run.last_learning_rate,
+            grad_norm=grad_norm,
+            tokens_per_second=sum(t for t, _ in speed) / sum(s for _, s in speed),
+            elapsed_seconds=progress.elapsed_seconds,
+            eta_seconds=progress.elapsed_seconds
+            / progress.step
+            * (run.total_steps - progress.step),
+            peak_memory_bytes=peak_memory_bytes(run.accelerator.device),
+        )
+        is_last = progress.step == run.total_steps
+        if is_last or progress.step % config.evaluate_every == 0:
+            yield from _evaluate(run)
+            yield from _probe(run)
+        stopping = not is_last and should_stop()
+        if is_last or stopping or progress.step % config.checkpoint_every == 0:
+            progress.elapsed_seconds = time.monotonic() - session_start
+            _save_checkpoint(run)
+            yield Checkpointed(step=progress.step)
+        if stopping:
+            reason = "stopped"
+            break
+
+    if reason == "stopped" and progress.step % config.evaluate_every:
+        # After the checkpoint: a resumed run must not know of this extra look.
+        yield from _evaluate(run)
+    if run.best is None and config.keep == "best":
+        _save_adapter(run, run.trainable_weights())
+    progress.elapsed_seconds = time.monotonic() - session_start
+    yield Finished(
+        step=progress.step,
+        reason=reason,
+        train_loss=loss,
+        validation_loss=run.kept_loss,
+        seconds=progress.elapsed_seconds,
+        tokens_per_second=progress.tokens / max(progress.elapsed_seconds, 1e-9),
+    )
+
+
+@dataclass
+class _Training:
+    """What the parts of the loop share."""
+
+    folder: Path
+    accelerator: Accelerator
+    model: PeftModel
+    """Unwrapped; `wrapped` is what computes gradients on many processes."""
+    wrapped: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    template: PromptTemplate
+    dtype: torch.dtype
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    train_rows: list[EncodedExample]
+    validation_rows: list[EncodedExample]
+    probes: Sequence[QAExample]
+    test_rows: int
+    batch_size: int
+    """Rows of a micro-batch on one process."""
+    effective_batch_size: int
+    """Rows of an optimizer step on all processes."""
+    total_steps: int
+    max_grad_norm: float
+    base_dropout: bool
+    max_source_tokens: int
+    max_new_tokens: int
+    keep: str
+    seed: int
+    card: str
+    progress: Progress = field(default_factory=Progress)
+    best: dict[str, torch.Tensor] | None = None
+    last_loss: float | None = None
+    last_learning_rate: float = 0.0
+
+    @property
+    def kept_loss(self) -> float | None:
+        """Validation loss of the adapter that is kept."""
+        return self.progress.best_loss if self.keep == "best" else self.last_loss
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train_rows) / self.effective_batch_size)
+
+    def remaining_batches(self) -> Iterator[tuple[float, list[int]]]:
+        """Row indices of each step still to do, and the epoch at that step's end."""
+        first = self.progress.step // self.steps_per_epoch
+        lengths = [row.tokens for row in self.train_rows]
+        endless = chain.from_iterable(
+            epoch_batches(lengths, self.effective_batch_size, seed=self.seed, epoch=epoch)
+            for epoch in range(first, first + self.total_steps + 1)
+        )
+        done = self.progress.step - first * self.steps_per_epoch
+        batches = islice(endless, done, None)
+        for step in range(self.progress.step + 1, self.total_steps + 1):
+            yield step / self.steps_per_epoch, next(batches)
+
+    def trainable_weights(self) -> dict[str, torch.Tensor]:
+        """A copy of the weights that are trained, on the CPU."""
+        return {
+            name: parameter.detach().cpu().clone()
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+        }
+
+
+def _prepare(config: TrainConfig, folder: Path, split: DataSplit) -> _Training:
+    """Unpack the config: load, attach, encode, and build what the loop needs."""
+    set_seed(config.seed)
+    # Autocast is ours (see _nll): an accelerate config file must not switch T5 to fp16.
+    accelerator = Accelerator(mixed_precision="no")
+    dtype = choose_dtype(config.precision, accelerator.device)
+    base = load_base(config.model, precision=config.precision, device=accelerator.device)
+    template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
+    train_rows, validation_rows = (
+        encode(
+            rows,
+            base.tokenizer,
+            template,
+            max_source_tokens=config.max_source_tokens,
+            max_target_tokens=config.max_target_tokens,
+        )
+        for rows in (split.train, split.validation[: config.validation_rows])
+    )
+    model = attach_lora(
+        base.model,
+        r=config.lora_r,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        target_modules=config.target_modules,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+    )
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
+    effective = config.effective_batch_size * accelerator.num_processes
+    steps_per_epoch = math.ceil(len(train_rows) / effective)
+    total_steps = config.max_steps or max(1, math.ceil(config.epochs * steps_per_epoch))
+    scheduler = get_scheduler(
+        config.schedule if config.schedule != "constant" else "constant_with_warmup",
+        optimizer,
+        num_warmup_steps=round(config.warmup_ratio * total_steps),
+        num_training_steps=total_steps,
+    )
+    return _Training(
+        folder=folder,
+        accelerator=accelerator,
+        model=model,
+        wrapped=wrapped,
+        tokenizer=base.tokenizer,
+        template=template,
+        dtype=dtype,
+        optimizer=prepared_optimizer,
+        scheduler=scheduler,
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        probes=_spread(split.validation, config.probe_rows),
+        test_rows=len(split.test),
+        batch_size=config.batch_size,
+        effective_batch_size=effective,
+        total_steps=total_steps,
+        max_grad_norm=config.max_grad_norm,
+        base_dropout=config.base_dropout,
+        max_source_tokens=config.max_source_tokens,
+        max_new_tokens=config.max_new_tokens,
+        keep=config.keep,
+        seed=config.seed,
+        card=adapter_card(config),
+    )
+
+
+def _step(run: _Training, indices: list[int]) -> tuple[float, float, int]:
+    """One optimizer step.
+
+    Returns:
+        The mean loss per real label token of the effective batch, the gradient's norm before
+        clipping, and the real tokens of the batch.
+    """
+    rows = [run.train_rows[i] for i in indices]
+    label_tokens = sum(len(row.labels) for row in rows)
+    processes = run.accelerator.num_processes
+    mine = rows[run.accelerator.process_index :: processes] or rows[:1]
+    # A process without a row of a short last batch still takes part, with weight 0.
+    weight = 0.0 if run.accelerator.process_index >= len(rows) else 1.0
+    parts = [mine[i : i + run.batch_size] for i in range(0, len(mine), run.batch_size)]
+
+    training_mode(run.model, base_dropout=run.base_dropout)
+    total = torch.zeros((), device=run.accelerator.device)
+    for number, part in enumerate(parts, start=1):
+        batch = collate(part, run.tokenizer.pad_token_id).to(run.accelerator.device)
+        nll = weight * _nll(run, batch)
+        # The gradients of all processes are averaged, so their number cancels it.
+        if number < len(parts):
+            with run.accelerator.no_sync(run.wrapped):
+                run.accelerator.backward(nll * (processes / label_tokens))
+        else:
+            run.accelerator.backward(nll * (processes / label_tokens))
+        total += nll.detach()
+    loss = float(run.accelerator.reduce(total, reduction="sum")) / label_tokens
+    norm = run.accelerator.clip_grad_norm_(run.model.parameters(), run.max_grad_norm)
+    grad_norm = float(norm) if norm is not None else math.nan
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise TrainingError(
+            f"The loss became {loss} (gradient norm {grad_norm}) in step {run.progress.step + 1}; "
+            "what was saved before it is kept.",
+            "Try a lower learning rate, a longer warm-up, or fp32.",
+        )
+    run.last_learning_rate = float(run.scheduler.get_last_lr()[0])
+    run.optimizer.step()
+    run.scheduler.step()
+    run.optimizer.zero_grad()
+    return loss, grad_norm, sum(row.tokens for row in rows)
+
+
+def _nll(run: _Training, batch: Batch) -> torch.Tensor:
+    """Summed negative log-likelihood of the real label tokens of one batch, in nats."""
+    decoder_input_ids = run.model.get_base_model().prepare_decoder_input_ids_from_labels(
+        labels=batch.labels
+    )
+    kind = run.accelerator.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=run.dtype is torch.bfloat16):
+        logits = run.wrapped(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            use_cache=False,
+        ).logits
+    real = batch.labels != IGNORED
+    return F.cross_entropy(logits[real].float(), batch.labels[real], reduction="sum")
+
+
+def _evaluate(run: _Training) -> Iterator[Event]:
+    """The validation loss, a mean over real label tokens; keeps the adapter if it is the best."""
+    loss = _validation_loss(run)
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"The validation loss became {loss} after step {run.progress.step}; "
+            "what was saved before it is kept.",
+            "Try a lower learning rate, a longer warm-up, or fp32.",
+        )
+    progress = run.progress
+    run.last_loss = loss
+    better = progress.best_loss is None or loss < progress.best_loss
+    # At step 0 there is nothing to keep: the adapter does nothing yet.
+    if better and progress.step > 0:
+        progress.best_loss, progress.best_step = loss, progress.step
+        run.best = run.trainable_weights()
+        if run.keep == "best":
+            _save_adapter(run, run.best)
+    yield Evaluated(step=progress.step, loss=loss, perplexity=math.exp(min(loss, 700.0)))
+
+
+@torch.no_grad()
+def _validation_loss(run: _Training) -> float:
+    run.model.eval()
+    rows = sorted(run.validation_rows, key=lambda row: row.tokens)
+    mine = rows[run.accelerator.process_index :: run.accelerator.num_processes]
+    total = torch.zeros(2, device=run.accelerator.device, dtype=torch.float64)
+    size = max(run.batch_size, 8)
+    for i in range(0, len(mine), size):
+        part = mine[i : i + size]
+        batch = collate(part, run.tokenizer.pad_token_id).to(run.accelerator.device)
+        total[0] += _nll(run, batch)
+        total[1] += sum(len(row.labels) for row in part)
+    nll, tokens = run.accelerator.reduce(total, reduction="sum").tolist()
+    return float(nll / tokens)
+
+
+def _probe(run: _Training) -> Iterator[Event]:
+    """Answers to the probe questions, as they are now."""
+    if not run.probes or not run.accelerator.is_main_process:
+        return
+    run.model.eval()
+    prompts = [run.template.render(e.question, e.context, e.history) for e in run.probes]
+    answers = generate_batch(
+        run.model,
+        run.tokenizer,
+        prompts,
+        max_source_tokens=run.max_source_tokens,
+        max_new_tokens=run.max_new_tokens,
+    )
+    yield Probed(
+        step=run.progress.step,
+        probes=tuple(
+            Probe(question=example.question, reference=example.answer, answer=answer.text)
+            for example, answer in zip(run.probes, answers, strict=True)
+        ),
+    )
+
+
+def _save_checkpoint(run: _Training) -> None:
+    if not run.accelerator.is_main_process:
+        return
+    try:
+        checkpoint.save(
+            run.folder / "checkpoint",
+            run.progress,
+            weights=run.trainable_weights(),
+            best_weights=run.best,
+            optimizer=run.optimizer,
+            scheduler=run.scheduler,
+        )
+    except OSError as error:
+        raise _unwritable("checkpoint", error) from None
+    if run.keep == "last":
+        _save_adapter(run, run.trainable_weights())
+
+
+def _save_adapter(run: _Training, weights: dict[str, torch.Tensor]) -> None:
+    if not run.accelerator.is_main_process:
+        return
+    try:
+        save_adapter(
+            run.model,
+            run.folder / "adapter",
+            tokenizer=run.tokenizer,
+            template=run.template,
+            card=run.card,
+            weights=weights,
+        )
+    except OSError as error:
+        raise _unwritable("adapter", error) from None
+
+
+def _unwritable(what: str, error: OSError) -> TrainingError:
+    return TrainingError(
+        f"The {what} could not be saved: {error.strerror or error}; the one before it is intact.",
+        "Free some disk space and resume the run.",
+    )
+
+
+def _spread(examples: Sequence[QAExample], count: int) -> list[QAExample]:
+    """A few examples, evenly spread, so that they show different kinds of questions."""
+    if count == 0 or not examples:
+        return []
+    stride = max(1, len(examples) // count)
+    return list(examples[::stride][:count])

@@ -1,0 +1,209 @@
+"""The process that trains a run: writes its events, then scores the held-out questions.
+
+``python -m qa_lora.worker RUN_DIR`` is what the app starts; the command line runs the same
+:func:`execute` in the foreground.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from qa_lora import event_log, runs
+from qa_lora.config import TrainConfig
+from qa_lora.errors import QALoRAError, TrainingError, first_line
+from qa_lora.events import Event, Failed, Finished, Scored, Scoring, Started
+from qa_lora.files import replaced_file
+from qa_lora.runs import Run
+
+__all__ = ["execute", "train"]
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "rouge-score")
+
+
+def train(config: TrainConfig, runs_dir: str | Path | None = None) -> Iterator[Event]:
+    """Create a run and train it here, telling each step; the run's folder holds the result.
+
+    Args:
+        config: The settings.
+        runs_dir: Where the run's folder is made; :func:`qa_lora.runs.default_runs_dir` if None.
+
+    Yields:
+        Events, from `Started` to `Finished` and, if rows are held out for it, `Scored`.
+
+    Raises:
+        QALoRAError: If the training cannot go on; the run's log says so, too.
+    """
+    run = runs.create(config, runs_dir if runs_dir is not None else runs.default_runs_dir())
+    yield from execute(run)
+
+
+def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
+    """Train a run in this process, writing each event before it is told.
+
+    SIGTERM and Ctrl-C finish the step, save, and end the training as stopped.
+
+    Args:
+        run: A run that was created, or that can be resumed.
+        resume: Go on from its checkpoint.
+
+    Raises:
+        QALoRAError: If the training cannot go on; the log's last event says so, too.
+    """
+    run.claim()
+    if resume:
+        runs.rewind(run)
+    try:
+        with _Signals() as signals:
+            for event in _train_and_score(run, resume, signals):
+                event_log.append(run.events_path, event)
+                yield event
+    except Exception as error:
+        failed = _explain(error, run)
+        try:
+            event_log.append(run.events_path, failed)
+        except OSError:
+            sys.stderr.write(f"{failed.error} {failed.hint}\n")
+        if isinstance(error, QALoRAError):
+            raise
+        raise TrainingError(failed.error, failed.hint) from error
+
+
+def _train_and_score(run: Run, resume: bool, signals: _Signals) -> Iterator[Event]:
+    config = run.config()
+    from qa_lora.training import train as train_events  # loads torch
+
+    finished: Finished | None = None
+    for event in train_events(
+        config,
+        run.path,
+        resume=resume,
+        should_stop=lambda: signals.received or run.stop_requested(),
+    ):
+        if isinstance(event, Started):
+            _write_environment(run, event)
+        if isinstance(event, Finished):
+            finished = event
+        yield event
+    if finished is not None and finished.reason != "stopped" and config.score_rows:
+        yield from _score(run, config.score_rows)
+
+
+def _score(run: Run, limit: int) -> Iterator[Event]:
+    from qa_lora.evaluation import Progress, evaluate_stream
+
+    for item in evaluate_stream(run, limit=limit):
+        if isinstance(item, Progress):
+            yield Scoring(done=item.done, total=item.total)
+        else:
+            yield Scored(
+                evaluation=item.number or 0,
+                rows=item.rows,
+                base=item.base,
+                tuned=item.tuned,
+                difference=item.difference,
+            )
+
+
+def _explain(error: Exception, run: Run) -> Failed:
+    """The last event of a training that could not go on."""
+    last = event_log.last_word(run.events_path)
+    step = getattr(last, "step", 0)
+    if isinstance(error, QALoRAError):
+        return Failed(step=step, error=error.message, hint=error.hint)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return Failed(
+            step=step,
+            error="There is not enough memory for this training.",
+            hint="Halve batch_size and double gradient_accumulation: the result stays the same.",
+        )
+    if isinstance(error, OSError):
+        return Failed(
+            step=step,
+            error=f"The run could not be written: {error.strerror or error}.",
+            hint="Free some disk space and resume the run.",
+        )
+    return Failed(
+        step=step,
+        error=f"An unexpected error ended the training: {type(error).__name__}: "
+        f"{first_line(error)}.",
+        hint="worker.log in the run's folder says where it happened.",
+    )
+
+
+def _write_environment(run: Run, started: Started) -> None:
+    from qa_lora.data import load_split
+
+    values: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": started.device,
+        "precision": started.precision,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "test_fingerprint": load_split(run.config()).fingerprint,
+        "rows": {
+            "train": started.train_rows,
+            "validation": started.validation_rows,
+            "test": started.test_rows,
+        },
+    }
+    with replaced_file(run.path / "environment.json") as file:
+        file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+class _Signals:
+    """Notes SIGTERM and Ctrl-C instead of dying, while the block lasts."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step
+        self.received = True
+
+
+def main(arguments: list[str]) -> int:
+    """Train the run whose folder is named; resume it if it has a checkpoint."""
+    run = Run(Path(arguments[0]))
+    try:
+        for _ in execute(run, resume=run.checkpoint.is_dir()):
+            pass
+    except QALoRAError as error:
+        sys.stderr.write(f"{error}\n")
+        if error.__cause__ is not None:
+            import traceback
+
+            traceback.print_exception(error.__cause__)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
