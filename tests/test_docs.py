@@ -58,3 +58,13 @@ def test_architecture_names_every_module() -> None:
     there = {path.name for path in (ROOT / "qa_lora").rglob("*.py")} - {"__init__.py"}
     assert there - {name.split("/")[-1] for name in listed} == set()
     assert {name.split("/")[-1] for name in listed} - there - {"app.py", "__init__.py"} == set()
+
+
+@pytest.mark.slow
+def test_code_of_the_concepts_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    page = (ROOT / "docs" / "concepts.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) >= 8
+    exec(compile("\n".join(blocks), "docs/concepts.md", "exec"), {})
