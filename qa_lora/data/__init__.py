@@ -1,5 +1,6 @@
 """Rows -> :class:`QAExample`: reading a source, finding its columns, dividing it."""
 
+from qa_lora.data.checks import DataReport, check
 from qa_lora.data.columns import ColumnMap, ColumnsError, find_columns
 from qa_lora.data.example import QAExample, normalise_question, question_key
 from qa_lora.data.rows import Dropped, LoadedData, load, load_and_split, load_split
@@ -10,11 +11,13 @@ __all__ = [
     "UPLOAD_LIMIT_BYTES",
     "ColumnMap",
     "ColumnsError",
+    "DataReport",
     "DataSplit",
     "Dropped",
     "LoadedData",
     "QAExample",
     "Removed",
+    "check",
     "find_columns",
     "fingerprint",
     "load",

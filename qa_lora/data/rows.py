@@ -43,6 +43,8 @@ class LoadedData:
     rows_in_source: int
     splits: tuple[str | None, ...]
     """train, validation or test, where the source says it, for each example."""
+    rows: tuple[int, ...]
+    """The 1-based row that each example comes from."""
     fingerprint: str
     """Of all examples, whatever their order."""
     source: str
@@ -102,6 +104,7 @@ def load(
 
     examples: list[QAExample] = []
     splits: list[str | None] = []
+    rows: list[int] = []
     dropped: list[Dropped] = []
     used_ids = _UniqueIds()
     for at, number in enumerate(numbers):
@@ -123,6 +126,7 @@ def load(
             )
             examples.append(example)
             splits.append(labels[at])
+            rows.append(number + 1)
     if not examples:
         first = dropped[0]
         raise DataError(
@@ -136,6 +140,7 @@ def load(
         rows_read=count,
         rows_in_source=total,
         splits=tuple(splits),
+        rows=tuple(rows),
         fingerprint=fingerprint(examples),
         source=name,
     )

@@ -112,7 +112,7 @@ def _read_hub_file(repo: str, path: str, max_bytes: int | None) -> pa.Table:
 
     cached = try_to_load_from_cache(repo, path, repo_type="dataset")
     if not isinstance(cached, str):
-        _ask_hub(repo)
+        _ask_hub(repo, f"hf://datasets/{repo}/{path} is asked for")
         try:
             cached = hf_hub_download(repo, path, repo_type="dataset")
         except Exception as error:  # the Hub's client raises many kinds, from several libraries
@@ -129,14 +129,14 @@ def _read_hub(repo: str, subset: str | None) -> pa.Table:
 
     cached = Path(datasets.config.HF_DATASETS_CACHE) / repo.replace("/", "___")
     if not cached.exists():
-        _ask_hub(repo)
+        _ask_hub(repo, f"There is no file {repo}")
     try:
         loaded: Any = datasets.load_dataset(repo, subset)
         tables = {name: part.with_format("arrow")[:] for name, part in loaded.items()}
     except Exception as error:  # the Hub's client raises many kinds, from several libraries
         raise DataError(
             f"{repo} could not be loaded from the Hub: {_reason(error)}.",
-            f"A subset is named as {repo}:subset." if "onfig name" in str(error) else "",
+            f"Name a subset as {repo}:subset, or one file as hf://datasets/{repo}/file.",
         ) from None
     if len(tables) > 1 and not any("split" in table.column_names for table in tables.values()):
         for name, table in tables.items():
@@ -155,8 +155,13 @@ def _read_hub(repo: str, subset: str | None) -> pa.Table:
     return table
 
 
-def _ask_hub(repo: str) -> None:
-    """Fail at once, rather than after the downloader's retries, if the Hub cannot give `repo`."""
+def _ask_hub(repo: str, why: str) -> None:
+    """Fail at once, rather than after the downloader's retries, if the Hub cannot give `repo`.
+
+    Args:
+        repo: A data set's id.
+        why: The first half of the sentence that says so: why the Hub was asked.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
 
@@ -168,14 +173,13 @@ def _ask_hub(repo: str) -> None:
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code
-        found = "has no data set of that name" if status in (401, 404) else f"answered {status}"
-        raise DataError(f"There is no file {repo}, and the Hub {found}.", _NOT_ON_THE_HUB) from None
+        found = f"has no data set {repo}" if status in (401, 404) else f"answered {status}"
+        raise DataError(f"{why}, and the Hub {found}.", _NOT_ON_THE_HUB) from None
     except HFValidationError:
         raise DataError(f"There is no file {repo}.", _NOT_ON_THE_HUB) from None
     except Exception:  # offline mode, no name service, no route, a proxy: from several libraries
         raise DataError(
-            f"There is no file {repo}, and the Hugging Face Hub could not be reached to look for a "
-            "data set of that name.",
+            f"{why}, and the Hugging Face Hub could not be reached to look for {repo}.",
             _NOT_ON_THE_HUB,
         ) from None
 
