@@ -130,7 +130,7 @@ def generate_batch(
                 max_new_tokens=max_new_tokens,
                 max_length=None,
                 min_length=0,
-                min_new_tokens=0,
+                min_new_tokens=None,
                 num_beams=num_beams,
                 do_sample=do_sample,
                 temperature=temperature if do_sample else 1.0,
