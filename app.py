@@ -1,0 +1,58 @@
+"""The app's entry, on a laptop and on a Space: ``python app.py``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+DEFAULT_ADDRESS = "127.0.0.1"
+DEFAULT_PORT = 7860
+
+
+def main() -> int:
+    """Build the app, serve it until it is interrupted.
+
+    Returns:
+        The exit code: 0 after an interrupt, 2 if it cannot listen where it was told to.
+    """
+    # Before gradio is imported: otherwise it starts a thread that calls home.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    address = os.environ.get("GRADIO_SERVER_NAME") or DEFAULT_ADDRESS
+    port_text = os.environ.get("GRADIO_SERVER_PORT") or str(DEFAULT_PORT)
+    if not port_text.isascii() or not port_text.isdigit() or not 0 < int(port_text) < 65_536:
+        return _refuse(f"GRADIO_SERVER_PORT is {port_text!r}; it must be a number from 1 to 65535.")
+    port = int(port_text)
+
+    from qa_lora.runs import default_runs_dir
+    from qa_lora.ui.build import build_app, launch_options
+    from qa_lora.ui.engine import Engine
+
+    engine = Engine(default_runs_dir())
+    demo = build_app(engine.runs_dir, engine)
+    try:
+        demo.launch(
+            server_name=address, server_port=port, prevent_thread_lock=True, **launch_options()
+        )
+    except OSError:
+        return _refuse(
+            f"The app cannot listen on {address}:{port}: the port is taken or not allowed. "
+            "Choose another one, such as GRADIO_SERVER_PORT=7861."
+        )
+    sys.stdout.write(f"QA LoRA is at http://{address}:{port} (Ctrl-C ends it; runs go on).\n")
+    sys.stdout.flush()
+    # Late enough not to hold up the first page, early enough for the first click.
+    warm = threading.Timer(2.0, engine.warm_up)
+    warm.daemon = True
+    warm.start()
+    demo.block_thread()
+    return 0
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write(message + "\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

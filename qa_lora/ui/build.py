@@ -1,0 +1,103 @@
+"""The whole page: header, tabs, and the clock that keeps them up to date."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from qa_lora.data.sources import UPLOAD_LIMIT_BYTES
+from qa_lora.ui import train as train_tab
+from qa_lora.ui.compare import build_compare, wire_compare
+from qa_lora.ui.engine import Engine
+from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
+from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
+from qa_lora.ui.theme import STYLE, make_theme
+
+__all__ = ["build_app", "launch_options"]
+
+POLL_SECONDS = 1.0
+
+
+def launch_options() -> dict[str, Any]:
+    """How the app is launched, besides where it listens."""
+    return {
+        "theme": make_theme(),
+        "css_paths": [STYLE],
+        "show_error": True,
+        "run_history": False,
+        "max_file_size": UPLOAD_LIMIT_BYTES,
+        "ssr_mode": False,
+        "footer_links": [],
+        "quiet": True,
+    }
+
+
+def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
+    """The app over one folder of runs; nothing is launched."""
+    engine = engine or Engine(runs_dir)
+    downloads = Path(tempfile.mkdtemp(prefix="qa-lora-"))
+    atexit.register(shutil.rmtree, downloads, ignore_errors=True)
+    first = choose_run(engine, None)
+    with gr.Blocks(title="QA LoRA", analytics_enabled=False, fill_width=True) as demo:
+        header = build_header(engine)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Train", id="train"):
+                train = train_tab.build_train(engine, first)
+            with gr.Tab("Compare", id="compare") as tab:
+                compare = build_compare(tab)
+            with gr.Tab("Evaluate", id="evaluate") as tab:
+                evaluate = build_evaluate(tab)
+        clock = gr.Timer(POLL_SECONDS)
+        seen = gr.State("")
+
+        def look(run_id: str | None, log: bool, smoothing: float, before: str) -> dict[Any, Any]:
+            """What changed since this page looked last."""
+            choices = run_choices(engine)
+            ids = [value for _, value in choices]
+            run_id = run_id if run_id in ids else choose_run(engine, None)
+            run = engine.find(run_id)
+            version = engine.followers.progress(run).version if run else 0
+            light = light_html(engine)
+            asked = bool(run and run.stop_requested())
+            now = repr((run_id, choices, version, light, engine.device, log, smoothing, asked))
+            if now == before:
+                return {seen: gr.skip()}
+            return {
+                header.run: gr.Dropdown(choices=choices, value=run_id),
+                header.light: light,
+                header.device: device_html(engine),
+                **train_tab.show_run(engine, train, run_id, log, smoothing),
+                seen: now,
+            }
+
+        def open_page(remembered: object, log: bool, smoothing: float) -> dict[Any, Any]:
+            """A page opens, anew or again: find the run it showed."""
+            return look(choose_run(engine, remembered), log, smoothing, "")
+
+        view = [train.log, train.smoothing]
+        shown = [header.run, header.light, header.device, *train_tab.shown_by(train), seen]
+        quiet: dict[str, Any] = {
+            "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
+        }  # fmt: skip
+
+        def refresh(event: Any) -> Any:
+            return event.then(look, [header.run, *view, seen], shown, **quiet)
+
+        demo.load(open_page, [header.remembered, *view], shown, **quiet)
+        clock.tick(look, [header.run, *view, seen], shown, **quiet)
+        gr.on(
+            [train.log.change, train.smoothing.change, header.run.change], look,
+            [header.run, *view, seen], shown, trigger_mode="always_last", **quiet,
+        )  # fmt: skip
+        header.run.input(lambda run_id: run_id, header.run, header.remembered, **quiet)
+        train_tab.wire_train(engine, header, train, refresh)
+        wire_compare(engine, header, compare)
+        wire_evaluate(engine, header, evaluate, downloads)
+        train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)
+        train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)
+    return demo

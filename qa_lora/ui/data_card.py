@@ -1,0 +1,136 @@
+"""The data check: what a source holds, shown before anything is trained on it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qa_lora.catalog import POCKET
+from qa_lora.config import TrainConfig
+from qa_lora.errors import ConfigError, QALoRAError, RunError
+from qa_lora.prompts import PromptTemplate
+from qa_lora.ui.words import note
+
+if TYPE_CHECKING:
+    from qa_lora.data.checks import DataReport
+
+__all__ = ["Checked", "check_data", "keep_upload"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The card, and the columns to choose from when the source has a table of its own."""
+
+    html: str
+    ok: bool
+    columns: tuple[str, ...] = ()
+    needs_columns: bool = False
+    found: Mapping[str, str | None] = field(default_factory=dict)
+    """Setting name -> the column that was found for it."""
+
+
+def check_data(settings: Mapping[str, Any], warm_up: Callable[[], None] | None = None) -> Checked:
+    """Read a source and say what is in it, in a card; problems are in the card too.
+
+    Args:
+        settings: The form's values.
+        warm_up: Imports the tokenizer's library; tokens are not counted without it.
+    """
+    from qa_lora.data import ColumnsError, load_and_split
+    from qa_lora.data.checks import check
+
+    try:
+        config = TrainConfig.build(**settings)
+        loaded, split = load_and_split(config)
+        report = check(
+            loaded,
+            split,
+            count_tokens=_counter(config.model, warm_up) if warm_up else None,
+            template=PromptTemplate(config.prompt, config.context_prompt, config.history_prompt),
+            max_source_tokens=config.max_source_tokens,
+            max_target_tokens=config.max_target_tokens,
+        )
+    except ConfigError as error:
+        return Checked(note(f"The data is not checked yet: {error}", "warn"), False)
+    except ColumnsError as error:
+        text = f"{error.message} Choose the question and the answer column here."
+        return Checked(note(text, "warn"), False, tuple(error.columns), needs_columns=True)
+    except QALoRAError as error:
+        return Checked(note(str(error), "bad"), False)
+    names = ("question", "answer", "context")
+    found = {f"{name}_column": getattr(loaded.columns, name) for name in names}
+    return Checked(_card(report), True, found=found)
+
+
+def _counter(model: str, warm_up: Callable[[], None]) -> Callable[[list[str]], list[int]] | None:
+    """Counts tokens with the model's tokenizer, when that needs no network."""
+    if model != POCKET and not Path(model).is_dir():
+        return None
+    warm_up()
+    from qa_lora.models import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    return lambda texts: [len(ids) for ids in tokenizer(texts)["input_ids"]]
+
+
+def _card(report: DataReport) -> str:
+    rows = f"{report.rows_used:,} of {report.rows_read:,} used"
+    if report.rows_read < report.rows_in_source:
+        rows += f" (of {report.rows_in_source:,} in the source)"
+    facts = [("Rows", rows, "Rows that give at least one question with an answer.")]
+    for drop in report.dropped:
+        numbers = ", ".join(map(str, drop.first_rows))
+        numbers += ", …" if drop.count > len(drop.first_rows) else ""
+        facts.append(("Dropped", f"{drop.count:,}: {drop.reason} (row {numbers})", "Left out."))
+    sides = ", ".join(f"{side} {size['questions']:,}" for side, size in report.sides.items())
+    leak = f"{report.overlap:,} on two sides!" if report.overlap else "no overlap"
+    facts.append(("Questions", f"{sides}; {leak}", "No question stands on two sides."))
+    if report.duplicates or report.several_answers:
+        text = f"{report.duplicates:,} duplicates, {report.several_answers:,} with several answers"
+        facts.append(("Repeats", text, "Rows that say the same, questions answered differently."))
+    for name, tokens in (("Prompts", report.prompt_tokens), ("Answers", report.answer_tokens)):
+        if tokens is not None:
+            text = f"median {tokens.median:,} tokens, {tokens.cut:.1%} cut at {tokens.limit:,}"
+            facts.append((name, text.replace("%", " %"), "Longer ones lose their end."))
+    columns = ", ".join(f"{role}: {name}" for role, name in report.columns.items())
+    facts.append(("Columns", columns, "Which column is read as what."))
+    items = "".join(
+        f"<dt title='{escape(why)}'>{name}</dt><dd>{escape(text)}</dd>" for name, text, why in facts
+    )
+    shown = "".join(
+        f'<p class="clamp"><b>{escape(row["question"])}</b><br>{escape(row["answer"])}</p>'
+        for row in report.preview[:2]
+    )
+    return (
+        f'<div class="card" role="status"><h3>Data check · {escape(report.source)}</h3>'
+        f'<dl>{items}</dl><div class="preview">{shown}</div></div>'
+    )
+
+
+def keep_upload(upload: str, runs_dir: Path) -> Path:
+    """Copy an upload beside the runs: a run must find its data again when it is scored later.
+
+    Raises:
+        RunError: If it cannot be copied.
+    """
+    source = Path(upload)
+    try:
+        digest = hashlib.sha256()
+        with source.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        target = runs_dir / "uploads" / digest.hexdigest()[:12] / source.name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise RunError(
+            f"The upload cannot be kept in {runs_dir}: {error.strerror or error}.",
+            "Free some space or choose another folder with QA_LORA_RUNS_DIR.",
+        ) from None
+    return target

@@ -1,0 +1,226 @@
+"""What the server process holds for all pages: one model in memory, its lock, running scorings.
+
+Nothing here imports torch before it is needed; :meth:`Engine.warm_up` does so in the background
+once the first page is out.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qa_lora import runs
+from qa_lora.errors import QALoRAError, RunError
+from qa_lora.ui.series import Followers
+
+if TYPE_CHECKING:
+    from qa_lora.answering import Answerer
+    from qa_lora.data import DataSplit
+
+__all__ = ["Engine", "Job", "Listed"]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run, and how it stood a moment ago."""
+
+    run: runs.Run
+    status: runs.RunStatus
+    alive: bool
+
+
+@dataclass
+class Job:
+    """One scoring of held-out rows; it runs in a thread, so no closed page ends it."""
+
+    run_id: str
+    state: str = "waiting"
+    """waiting | loading | answering | done | failed"""
+    done: int = 0
+    total: int = 0
+    number: int | None = None
+    error: str = ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.state not in ("done", "failed")
+
+
+class Engine:
+    """Heavy things and shared views, made once and handed to the tabs.
+
+    Args:
+        runs_dir: Where runs lie.
+    """
+
+    def __init__(self, runs_dir: Path) -> None:
+        self.runs_dir = runs_dir
+        self.followers = Followers()
+        self.device = f"{os.cpu_count() or 1} CPU cores"
+        self.warm = False
+        """Whether the heavy libraries are imported."""
+        self.jobs: dict[str, Job] = {}
+        self._importing = threading.Lock()
+        self._model = threading.Lock()
+        self._cached: tuple[tuple[str, float], Answerer] | None = None
+        self._splits: dict[str, DataSplit] = {}
+        self._listed: tuple[float, list[Listed]] = (0.0, [])
+        self._statuses: dict[str, tuple[tuple[int, int], runs.RunStatus]] = {}
+        self._lock = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Import what training, answering and scoring need, once; later calls wait for the first.
+
+        All heavy imports go through here: two threads that import transformers at the same time
+        get in each other's way.
+        """
+        with self._importing:
+            if self.warm:
+                return
+            from qa_lora.devices import device_summary
+
+            summary = device_summary()
+            self.device = f"{summary.name}, {summary.precision}"
+            if not summary.name.startswith("CPU"):
+                self.device += f", {summary.memory_bytes / 1e9:.0f} GB"
+            import qa_lora.answering
+            import qa_lora.evaluation  # noqa: F401
+
+            self.warm = True
+
+    def listed(self) -> list[Listed]:
+        """All runs, newest first; looked up at most twice a second, however many pages ask."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._listed[0] > 0.5:
+                self._listed = (now, [self._look(run) for run in runs.list_runs(self.runs_dir)])
+            return self._listed[1]
+
+    def _look(self, run: runs.Run) -> Listed:
+        """Status and life of a run; the status of one that rests is read once."""
+        alive = run.alive()
+        try:
+            stat = run.events_path.stat()
+            key = (stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            key = (0, 0)
+        known = self._statuses.get(run.id)
+        if alive or known is None or known[0] != key:
+            status = run.status()
+            if alive:
+                self._statuses.pop(run.id, None)
+            else:
+                self._statuses[run.id] = (key, status)
+            return Listed(run, status, alive)
+        return Listed(run, known[1], False)
+
+    def forget_list(self) -> None:
+        """Look at the disk again the next time: a run was just made."""
+        with self._lock:
+            self._listed = (0.0, [])
+
+    def find(self, run_id: str | None) -> runs.Run | None:
+        """The run of that id in the runs folder; None for anything else a browser may send."""
+        return next((item.run for item in self.listed() if item.run.id == run_id), None)
+
+    def active(self) -> runs.Run | None:
+        """The run that somebody is working on."""
+        return next((item.run for item in self.listed() if item.alive), None)
+
+    @contextmanager
+    def model_turn(self, run: runs.Run) -> Iterator[None]:
+        """Hold the one model in memory; waits while another run's is in use.
+
+        A run that is being scored can be asked meanwhile: its answerer takes turns by itself.
+        """
+        job = self.jobs.get(run.id)
+        if job is not None and job.state == "answering" and self.holds(run):
+            yield
+            return
+        with self._model:
+            yield
+
+    def holds(self, run: runs.Run) -> bool:
+        """Whether this run's model is in memory."""
+        cached = self._cached
+        return cached is not None and cached[0] == self._key(run)
+
+    @staticmethod
+    def _key(run: runs.Run) -> tuple[str, float]:
+        try:
+            return run.id, (run.adapter / "adapter_config.json").stat().st_mtime
+        except OSError:
+            return run.id, 0.0
+
+    def answerer(self, run: runs.Run) -> Answerer:
+        """The run's base and adapter; the last one is kept in memory. Hold the model's turn.
+
+        Raises:
+            QALoRAError: If there is no adapter yet, or it cannot be loaded.
+        """
+        if not run.has_adapter():
+            raise RunError(f"The run {run.id} has no adapter yet.")
+        if self._cached is None or self._cached[0] != self._key(run):
+            self.warm_up()
+            from qa_lora.answering import load
+
+            self._cached = None
+            self._cached = (self._key(run), load(str(run.path)))
+        return self._cached[1]
+
+    def split(self, run: runs.Run) -> DataSplit:
+        """The run's questions, split as they were for its training.
+
+        Raises:
+            QALoRAError: If the data cannot be read any more.
+        """
+        if run.id not in self._splits:
+            from qa_lora.data import load_split
+
+            if len(self._splits) >= 4:
+                self._splits.clear()
+            self._splits[run.id] = load_split(run.config())
+        return self._splits[run.id]
+
+    def score(self, run: runs.Run, split: str, limit: int | None) -> Job:
+        """Score held-out rows in a thread of its own.
+
+        Raises:
+            RunError: If the run is being scored already.
+        """
+        with self._lock:
+            job = self.jobs.get(run.id)
+            if job is not None and job.busy:
+                raise RunError(f"The run {run.id} is being scored already.")
+            job = self.jobs[run.id] = Job(run.id)
+        threading.Thread(target=self._score, args=(job, run, split, limit), daemon=True).start()
+        return job
+
+    def _score(self, job: Job, run: runs.Run, split: str, limit: int | None) -> None:
+        try:
+            with self._model:
+                job.state = "loading"
+                self.warm_up()
+                from qa_lora.evaluation import evaluate_stream
+                from qa_lora.report import Report
+
+                answerer = self.answerer(run)
+                for item in evaluate_stream(run, split=split, limit=limit, answerer=answerer):
+                    if isinstance(item, Report):
+                        job.number = item.number
+                    else:
+                        job.state, job.done, job.total = "answering", item.done, item.total
+            job.state = "done"
+        except QALoRAError as error:
+            job.error, job.state = str(error), "failed"
+        except Exception as error:
+            job.error = f"Scoring failed: {type(error).__name__}: {error}"
+            job.state = "failed"
+            raise

@@ -1,0 +1,209 @@
+"""The settings of a training as a form: every field of TrainConfig becomes a control."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin
+
+import gradio as gr
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from qa_lora.catalog import MODELS, POCKET
+from qa_lora.config import GROUPS, TrainConfig
+from qa_lora.presets import PRESETS
+
+__all__ = [
+    "ADVANCED",
+    "FIELDS",
+    "FIRST_PRESET",
+    "advanced_title",
+    "as_command",
+    "as_yaml",
+    "build_advanced",
+    "check_settings",
+    "label_of",
+    "model_after",
+    "model_choices",
+    "model_info",
+    "preset_values",
+    "to_settings",
+]
+
+FIRST_PRESET = next(iter(PRESETS))
+FIELDS = tuple(TrainConfig.model_fields)
+"""Every setting, in the order in which handlers take the controls' values."""
+ON_TOP = ("model", "data", "question_column", "answer_column", "context_column")
+"""Settings whose controls stand above the fold; all others are in Advanced."""
+ADVANCED = tuple(name for name in FIELDS if name not in ON_TOP)
+
+_LABELS = {
+    "name": "Name of the run",
+    "lora_r": "LoRA rank (r)",
+    "lora_alpha": "LoRA alpha",
+    "lora_dropout": "LoRA dropout",
+    "use_rslora": "rsLoRA",
+    "use_dora": "DoRA",
+    "base_dropout": "Dropout of the base model",
+    "max_grad_norm": "Longest gradient",
+    "prompt": "Prompt",
+}
+_CHOICES = {"target_modules": ["q,v", "q,k,v,o", "all-linear"]}
+_TITLES = {"Task": "Run", "LoRA": "LoRA", "Saving": "Saving"}
+
+
+def label_of(name: str) -> str:
+    """What a setting is called on the page."""
+    return _LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+def build_advanced() -> dict[str, Any]:
+    """Lay out a control for every setting in Advanced, by groups; call it inside the fold.
+
+    Returns:
+        Setting name -> component, holding the first preset's values.
+    """
+    values = preset_values(FIRST_PRESET)
+    controls: dict[str, Any] = {}
+    for group in GROUPS:
+        names = [name for name in ADVANCED if _group(name) == group]
+        if not names:
+            continue
+        gr.Markdown(f"#### {_TITLES.get(group, group)}")
+        with gr.Row(elem_classes="knobs"):
+            for name in names:
+                controls[name] = _control(name, values[name])
+    return controls
+
+
+def _group(name: str) -> str:
+    extra = TrainConfig.model_fields[name].json_schema_extra
+    return str(extra["group"]) if isinstance(extra, dict) else GROUPS[0]
+
+
+def _control(name: str, value: Any) -> Any:
+    field = TrainConfig.model_fields[name]
+    kind, optional = _kind(field)
+    shared: dict[str, Any] = {
+        "label": label_of(name),
+        "info": field.description,
+        "interactive": True,
+        "elem_id": f"set-{name}",
+        "min_width": 150,
+    }
+    if name in _CHOICES:
+        return gr.Dropdown(_CHOICES[name], value=value, allow_custom_value=True, **shared)
+    if get_origin(kind) is Literal:
+        return gr.Dropdown(list(get_args(kind)), value=value, **shared)
+    if kind is bool:
+        return gr.Checkbox(value=value, **shared)
+    if kind in (int, float):
+        step = 1 if kind is int else 0.0001 if name == "learning_rate" else 0.01
+        return gr.Number(value=value, step=step, placeholder="none" if optional else None, **shared)
+    return gr.Textbox(value=value or "", lines=1, max_lines=4, **shared)
+
+
+def _kind(field: FieldInfo) -> tuple[Any, bool]:
+    """The type of a setting without its None, and whether it may be None."""
+    parts = [part for part in get_args(field.annotation) if part is not type(None)]
+    optional = type(None) in get_args(field.annotation)
+    return (parts[0], True) if optional else (field.annotation, False)
+
+
+def preset_values(preset: str) -> dict[str, Any]:
+    """The value of every setting under a preset."""
+    defaults = {name: field.default for name, field in TrainConfig.model_fields.items()}
+    return {**defaults, **PRESETS.get(preset, {})}
+
+
+def to_settings(values: Sequence[Any]) -> dict[str, Any]:
+    """The controls' values, in the order of FIELDS, as settings; an empty text may mean None."""
+    settings: dict[str, Any] = {}
+    for name, value in zip(FIELDS, values, strict=True):
+        if isinstance(value, str):
+            value = value if name.endswith("prompt") else value.strip()
+        kind, optional = _kind(TrainConfig.model_fields[name])
+        if value in ("", None) and optional:
+            value = None
+        elif isinstance(value, float) and kind is int and value.is_integer():
+            value = int(value)
+        settings[name] = value
+    return settings
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with which setting; empty when a training could start.
+
+    A problem of several settings together stands under the empty name.
+    """
+    try:
+        TrainConfig(**settings)
+    except ValidationError as error:
+        return {
+            ".".join(str(part) for part in problem["loc"]): _sentence(problem["msg"])
+            for problem in error.errors()
+        }
+    return {}
+
+
+def _sentence(message: str) -> str:
+    text = message.removeprefix("Value error, ").removeprefix("Input ")
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def advanced_title(preset: str, settings: Mapping[str, Any]) -> str:
+    """The fold's title, with the number of settings that differ from the preset."""
+    start = preset_values(preset)
+    changed = [name for name in ADVANCED if settings[name] != start[name]]
+    return f"Advanced · {len(changed)} changed" if changed else "Advanced"
+
+
+def as_command(settings: Mapping[str, Any], runs_dir: str = "") -> str:
+    """The same training on the command line."""
+    config = TrainConfig.build(**settings)
+    words = ["qa-lora", "train", "--model", config.model, "--data", config.data]
+    if runs_dir and runs_dir != "runs":
+        words += ["--runs-dir", runs_dir]
+    for name, value in config.changed().items():
+        if name in ("model", "data"):
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            words += [flag, str(value)]
+    return shlex.join(words)
+
+
+def as_yaml(settings: Mapping[str, Any]) -> str:
+    """The same training as a file for ``qa-lora train --config``."""
+    return TrainConfig.build(**settings).to_yaml()
+
+
+def model_choices() -> list[tuple[str, str]]:
+    """The base models by name, with their sizes."""
+    return [
+        (f"{model.label} · {model.description.split(',')[0].removesuffix(' parameters')}", model.id)
+        for model in MODELS
+    ]
+
+
+def model_info(model_id: str) -> str:
+    """What a base model weighs and needs, in one line under its control."""
+    for model in MODELS:
+        if model.id == model_id:
+            return f"{model.description} of memory. Any folder or Hub id can be typed."
+    return "A folder or a Hub id; its size is known once it is loaded."
+
+
+def model_after(preset: str, current: str) -> str:
+    """Which base model a change of preset selects.
+
+    A preset that names one selects it; another one keeps what was chosen by hand.
+    """
+    named = PRESETS.get(preset, {}).get("model")
+    if named:
+        return str(named)
+    from_preset = {values.get("model") for values in PRESETS.values()}
+    return POCKET if current in from_preset else current

@@ -1,0 +1,94 @@
+"""The line on top: which run is in view, what computes here, and whether it is busy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from qa_lora.ui.engine import Engine
+
+__all__ = ["Header", "build_header", "choose_run", "device_html", "light_html", "run_choices"]
+
+_BRAND = "<h1>QA <span>LoRA</span></h1>"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The components of the header, shared by all tabs."""
+
+    run: Any
+    device: Any
+    light: Any
+    remembered: Any
+    """The chosen run's id, in the browser's storage; whoever sits there can change it."""
+
+
+def build_header(engine: Engine) -> Header:
+    """Lay the header out."""
+    with gr.Row(elem_id="header"):
+        gr.HTML(_BRAND, elem_id="brand", js_on_load=None)
+        run = gr.Dropdown(
+            run_choices(engine),
+            value=choose_run(engine, None),
+            label="Run in view",
+            show_label=False,
+            container=False,
+            elem_id="run",
+            interactive=True,
+        )
+        device = gr.HTML(device_html(engine), elem_id="device", js_on_load=None)
+        light = gr.HTML(light_html(engine), elem_id="light", js_on_load=None)
+    remembered = gr.BrowserState(None, storage_key="qa-lora-run", secret="qa-lora")
+    return Header(run, device, light, remembered)
+
+
+def run_choices(engine: Engine) -> list[tuple[str, str]]:
+    """The runs as (label, id), newest first; a label says what is unusual about a run."""
+    return [
+        (f"{item.run.id}{'' if item.status == 'finished' else f' · {item.status}'}", item.run.id)
+        for item in engine.listed()
+    ]
+
+
+def choose_run(engine: Engine, remembered: object) -> str | None:
+    """The run a page opens with: the one it showed last, else the busy one, else the newest."""
+    if isinstance(remembered, str) and engine.find(remembered):
+        return remembered
+    active = engine.active()
+    if active is not None:
+        return active.id
+    listed = engine.listed()
+    return listed[0].run.id if listed else None
+
+
+def device_html(engine: Engine) -> str:
+    """What computes here."""
+    title = "Where models run on this machine, and the number format of their weights."
+    return f'<span class="device" title="{title}">{escape(engine.device)}</span>'
+
+
+def light_html(engine: Engine) -> str:
+    """Idle, or what is going on and how far it is."""
+    active = engine.active()
+    kind, text, title = "", "idle", "Nothing is being trained or scored."
+    if active is not None:
+        progress = engine.followers.progress(active)
+        kind, title = "on", f"Run {active.id} is at work."
+        if progress.scoring is not None:
+            share = progress.scoring.done / max(1, progress.scoring.total)
+            text = f"scoring {share:.0%}"
+        elif progress.started is None:
+            text = "starting"
+        elif progress.finished is not None:
+            text = "finishing"
+        else:
+            text = f"training {progress.fraction():.0%}"
+    elif any(job.busy for job in list(engine.jobs.values())):
+        job = next(job for job in list(engine.jobs.values()) if job.busy)
+        kind, title = "on", f"Run {job.run_id} is being scored."
+        text = f"scoring {job.done / job.total:.0%}" if job.total else "scoring"
+    label = escape(text.replace("%", " %"))
+    return f'<span class="light {kind}" role="status" title="{escape(title)}"><i></i>{label}</span>'

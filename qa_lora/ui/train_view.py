@@ -1,0 +1,179 @@
+"""What the Train tab shows of a run: everything read from its folder, nothing remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+from qa_lora import runs
+from qa_lora.events import Probed
+from qa_lora.report import FACT_ACCURACY
+from qa_lora.ui.charts import loss_chart
+from qa_lora.ui.engine import Engine
+from qa_lora.ui.series import Progress
+from qa_lora.ui.words import duration, marked, note
+
+__all__ = ["chart_html", "headline_html", "probes_html", "slot_html", "stats_html"]
+
+_STATS = (
+    ("Step", "Optimizer steps done, of all."),
+    ("Epoch", "Passes over the training rows so far."),
+    ("Loss", "Train loss of the last step, nats a label token."),
+    ("Learning rate", "Step size of the optimizer now."),
+    ("Speed", "Real source and target tokens a second, padding not counted."),
+    ("Elapsed", "Time since the training began."),
+    ("Left", "Estimated time to the last step."),
+    ("Memory", "Most memory the training has used."),
+)
+
+
+def chart_html(run: runs.Run | None, progress: Progress, log: bool, smoothing: float) -> str:
+    """The loss chart of a run, or an empty one that says what will stand there."""
+    total = progress.started.total_steps if progress.started else 100
+    waiting = "The losses will appear here." if run else "Press Start, and the loss appears here."
+    return loss_chart(
+        progress.steps, progress.losses, progress.validation, total,
+        log=log, smoothing=smoothing, waiting=waiting,
+    )  # fmt: skip
+
+
+def stats_html(progress: Progress) -> str:
+    """Step, epoch, loss, learning rate, speed, times and memory as a row of figures."""
+    step, started = progress.last_step, progress.started
+    values = ["–"] * len(_STATS)
+    if started is not None:
+        done = step.step if step else started.step
+        values[0] = f"{done:,} <small>of {started.total_steps:,}</small>"
+    if step is not None:
+        over = progress.finished is not None or progress.failed is not None
+        values[1:] = [
+            f"{step.epoch:.2f}",
+            f"{step.loss:.4g}",
+            f"{step.learning_rate:.1e}".replace("e-0", "e-") if step.learning_rate else "0",
+            f"{step.tokens_per_second:,.0f} <small>tok/s</small>",
+            duration(step.elapsed_seconds),
+            "–" if over else duration(step.eta_seconds),
+            f"{step.peak_memory_bytes / 1e9:.1f} <small>GB</small>",
+        ]
+    tiles = (
+        f'<div class="stat" title="{escape(help_text)}"><span>{name}</span><b>{value}</b></div>'
+        for (name, help_text), value in zip(_STATS, values, strict=True)
+    )
+    return f'<div class="stats">{"".join(tiles)}</div>'
+
+
+def probes_html(progress: Progress) -> str:
+    """Held-out questions with the answers before training and now."""
+    first, last = progress.first_probes, progress.last_probes
+    if first is None or last is None:
+        return (
+            '<div class="empty probes"><b>Probe questions</b>A few held-out questions are answered '
+            "before the first step and again and again while it trains.</div>"
+        )
+    rows = "".join(_probe_rows(first, last))
+    return (
+        '<div class="card"><table class="qa probes"><thead><tr><th>Probe question (held out)</th>'
+        f'<th class="base">Step {first.step:,}</th><th class="tuned">Step {last.step:,}</th>'
+        f"</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _probe_rows(first: Probed, last: Probed) -> list[str]:
+    before = {probe.question: probe.answer for probe in first.probes}
+    rows = []
+    for probe in last.probes:
+        base, tuned = marked(before.get(probe.question, ""), probe.answer)
+        rows.append(
+            f'<tr><td data-label="Question">{escape(probe.question)}'
+            f'<span class="ref" title="The answer in the data.">{escape(probe.reference)}</span>'
+            f'</td><td data-label="Step {first.step:,}">{base}</td>'
+            f'<td data-label="Step {last.step:,}">{tuned}</td></tr>'
+        )
+    return rows
+
+
+def slot_html(engine: Engine, run: runs.Run | None, progress: Progress) -> str:
+    """How it stands: what to do first, progress, the headline, or what went wrong."""
+    if run is None:
+        return (
+            '<div class="headline"><div class="big">Press Start.</div><p>The quick demo trains '
+            "the bundled model in about a minute and scores it on unseen questions.</p></div>"
+        )
+    status, alive = run.status(), run.alive()
+    done = progress.last_step.step if progress.last_step else 0
+    if alive and progress.scoring is not None:
+        scoring = progress.scoring
+        text = f"{scoring.done:,} of {scoring.total:,} held-out questions, base and tuned"
+        return _busy("Scoring", text, scoring.done / max(1, scoring.total))
+    if status == "starting" or (alive and progress.started is None):
+        return _busy("Starting", "The training process loads the model and the data.", 0.0)
+    if status == "running":
+        asked = run.stop_requested()
+        left = duration(progress.last_step.eta_seconds) if progress.last_step else "…"
+        total = progress.started.total_steps if progress.started else 0
+        text = f"step {done:,} of {total:,}, about {left} left"
+        return _busy("Stopping" if asked else "Training", text, progress.fraction())
+    if progress.scored is not None:
+        scored = progress.scored
+        return headline_html(scored.rows, scored.base, scored.tuned, scored.difference)
+    if alive:
+        return _busy("Finishing", "The held-out questions are scored next.", 1.0)
+    return _ended(run, status, progress, done)
+
+
+def _ended(run: runs.Run, status: str, progress: Progress, done: int) -> str:
+    resume = " Resume goes on from the last checkpoint." if run.can_resume() else ""
+    kept = " The adapter is kept." if run.has_adapter() else ""
+    if status == "failed" and progress.failed is not None:
+        return note(f"{progress.failed.error} {progress.failed.hint}{kept}{resume}".strip(), "bad")
+    if status == "interrupted":
+        where = f" at step {done:,}" if done else " before its first step"
+        restart = resume or " Press Start to train anew; worker.log in the run's folder says more."
+        return note(f"The training process ended unexpectedly{where}.{kept}{restart}", "bad")
+    if status == "damaged":
+        return note("The settings of this run cannot be read.", "bad")
+    loss = progress.finished.validation_loss if progress.finished else None
+    detail = f" Validation loss {loss:.4g}." if loss is not None else ""
+    word = "Stopped" if status == "stopped" else "Trained"
+    return (
+        f'<div class="headline"><div class="big">{word} at step {done:,}.</div>'
+        f"<p>{escape((detail + kept + resume).strip())}</p></div>"
+    )
+
+
+def _busy(word: str, text: str, share: float) -> str:
+    width = 100 * min(1.0, max(0.0, share))
+    return (
+        f'<div class="headline" role="status"><div class="big">{word} · {width:.0f} %</div>'
+        f"<p>{escape(text)}</p>"
+        f'<div class="bar"><i style="width:{width:.1f}%"></i></div></div>'
+    )
+
+
+def headline_html(
+    rows: int,
+    base: Mapping[str, float],
+    tuned: Mapping[str, float],
+    difference: Mapping[str, Mapping[str, float]],
+    split: str = "test",
+) -> str:
+    """The sentence of :func:`qa_lora.report.headline` with base and tuned in their colours."""
+    gain = difference["rougeL"]
+    low, high, mean = (round(gain[key], 2) + 0.0 for key in ("low", "high", "mean"))
+    sure = "" if low > 0 or high < 0 else " none"
+    facts = ""
+    if FACT_ACCURACY in tuned:
+        facts = (
+            f", right fact in <b class='base'>{base.get(FACT_ACCURACY, 0):.0%}</b> -> "
+            f"<b class='tuned'>{tuned[FACT_ACCURACY]:.0%}</b> of the answers"
+        ).replace("%", " %")
+    plural = "" if rows == 1 else "s"
+    questions = "held-out question" if split == "test" else f"{escape(split)} question"
+    return (
+        '<div class="headline good"><div class="big">'
+        "<span title='Longest common subsequence with the reference, 0 to 1.'>ROUGE-L</span> "
+        f'<span class="base">{base["rougeL"]:.2f}</span> -> '
+        f'<span class="tuned">{tuned["rougeL"]:.2f}</span> '
+        f'<span class="gain{sure}">{mean:+.2f} [{low:.2f}, {high:.2f}]</span></div>'
+        f"<p>On {rows:,} {questions}{plural}, 95 % interval in brackets{facts}</p></div>"
+    )
