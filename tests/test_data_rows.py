@@ -35,6 +35,7 @@ def test_prompt_completion_csv_from_a_spreadsheet(tmp_path):
     ]
     assert data.columns.question == "Prompt"
     assert data.source == "rows.csv"
+    assert data.column_names == ("Prompt", "Completion")
     assert (data.rows_read, data.dropped) == (2, ())
 
 

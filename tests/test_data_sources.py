@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from qa_lora.data import load, read_table
+from qa_lora.data.readers import ENDINGS
 from qa_lora.errors import DataError
 
 HEADER = b"question,answer\n"
@@ -217,3 +221,99 @@ def test_an_unreachable_hub_is_one_sentence(tmp_path):
     for line in lines:
         assert "Hub could not be reached" in line
         assert "atlas" in line and ".csv" in line  # what works instead
+
+
+class Hub:
+    """Stands for the far end of the network: the Hub's answers."""
+
+    def __init__(self, monkeypatch, tmp_path, parts=None, error=None):
+        import datasets
+        import huggingface_hub
+
+        self.parts, self.error = parts or {}, error
+        monkeypatch.setattr(datasets, "load_dataset", self.load_dataset)
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+
+    def load_dataset(self, repo, subset=None):
+        import datasets
+
+        if self.error:
+            raise self.error
+        return datasets.DatasetDict(
+            {name: datasets.Dataset.from_list(rows) for name, rows in self.parts.items()}
+        )
+
+
+def qa(*questions):
+    return [{"question": question, "answer": ["a", "b"]} for question in questions]
+
+
+def test_the_splits_of_a_hub_data_set_are_kept(monkeypatch, tmp_path):
+    Hub(monkeypatch, tmp_path, {"train": qa("1", "2"), "dev": qa("3"), "unlabelled": qa("4")})
+    data = load("someone/questions")
+    assert [e.question for e in data.examples] == ["1", "1", "2", "2", "3", "3", "4", "4"]
+    assert data.splits == ("train",) * 4 + ("validation",) * 2 + (None,) * 2
+    assert data.source == "someone/questions"
+
+
+def test_a_hub_data_set_of_one_split_is_a_plain_table(monkeypatch, tmp_path):
+    Hub(monkeypatch, tmp_path, {"train": qa("1", "2")})
+    assert read_table("someone/questions").column_names == ["question", "answer"]
+
+
+def test_hub_splits_of_different_kinds(monkeypatch, tmp_path):
+    Hub(monkeypatch, tmp_path, {"train": qa("1"), "test": [{"question": 1, "answer": 2}]})
+    with pytest.raises(DataError, match="splits of someone/q have different columns"):
+        read_table("someone/q")
+
+
+def test_what_the_hub_says_reaches_the_user_in_one_sentence(monkeypatch, tmp_path):
+    error = ValueError("Config name is missing.\nPlease pick one among ...")
+    Hub(monkeypatch, tmp_path, error=error)
+    with pytest.raises(DataError, match=r"from the Hub: Config name is missing\. ") as caught:
+        read_table("someone/q")
+    assert "someone/q:subset" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [(404, "the Hub has no data set someone/q"), (500, "the Hub answered 500")],
+)
+def test_a_data_set_the_hub_does_not_have(monkeypatch, tmp_path, status, sentence):
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    Hub(monkeypatch, tmp_path)
+    error = HfHubHTTPError.__new__(HfHubHTTPError)
+    error.response = SimpleNamespace(status_code=status)
+
+    def dataset_info(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    with pytest.raises(DataError, match=sentence):
+        read_table("someone/q")
+
+
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(ENDINGS),
+    st.binary(max_size=60)
+    | st.lists(
+        st.sampled_from(
+            [*'[]{},:\t;\n\r"1aé\ufeff', "null", '"answer"', "question,answer\n", "\\ud83d"]
+        ),
+        max_size=25,
+    ).map(lambda parts: "".join(parts).encode()),
+)
+def test_no_file_ends_in_a_traceback(tmp_path, ending, content):
+    path = write(tmp_path, f"any{ending}", content)
+    sentence = "none."
+    try:
+        load(path)
+    except DataError as error:
+        sentence = str(error)
+    assert sentence.endswith(".") and "\n" not in sentence

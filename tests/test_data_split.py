@@ -43,7 +43,7 @@ def split(examples, seed=0, given=None, validation=0.1, test=0.1):
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     rows,
     st.integers(0, 5),
@@ -78,7 +78,7 @@ def test_every_row_on_one_side_and_every_question_too(triples, seed, validation,
     assert again.fingerprint == made.fingerprint
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(rows, st.randoms(use_true_random=False))
 def test_a_given_split_is_kept_and_leaks_nothing(triples, rng):
     examples = examples_of(triples)

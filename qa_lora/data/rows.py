@@ -37,6 +37,8 @@ class LoadedData:
 
     examples: tuple[QAExample, ...]
     columns: ColumnMap
+    column_names: tuple[str, ...]
+    """All columns of the source, for a form that offers them."""
     dropped: tuple[Dropped, ...]
     rows_read: int
     """Rows looked at: all of the source, or as many as were asked for."""
@@ -136,6 +138,7 @@ def load(
     return LoadedData(
         examples=tuple(examples),
         columns=columns,
+        column_names=tuple(table.column_names),
         dropped=tuple(dropped),
         rows_read=count,
         rows_in_source=total,

@@ -53,7 +53,8 @@ def read_table(source: str, *, max_bytes: int | None = None) -> pa.Table:
     Raises:
         DataError: If there is no such source or it holds no readable table.
     """
-    if not source.strip() or "\0" in source:
+    source = source.strip()
+    if not source or "\0" in source:
         raise DataError("No data is named.", _NOT_ON_THE_HUB)
     if source == "atlas":
         return _read_path(ATLAS, None)
