@@ -1,0 +1,471 @@
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from qa_lora import runs
+from qa_lora.adapters import attach_adapter, attach_lora, save_adapter, training_mode
+from qa_lora.answering import Answer, Answerer, GenerationSettings, generate_batch, load
+from qa_lora.config import TrainConfig
+from qa_lora.data.example import QAExample
+from qa_lora.errors import ConfigError, ModelError, QALoRAError, RunError
+from qa_lora.models import load_base
+from qa_lora.prompts import PromptTemplate
+
+QUESTIONS = [
+    "What is blue?",
+    "Why?",
+    "sky " * 12,
+    "Is the sky 12?",
+    "é 🙂\nand\na list",
+    "What colour is the sky, and why is it not the colour of the sea?",
+]
+EXAMPLES = [QAExample(id=str(i), question=q, answer="") for i, q in enumerate(QUESTIONS)]
+
+
+@pytest.fixture(scope="module")
+def lively_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny T5 with weights so large that its answers depend on the question, and end."""
+    loaded = load_base(str(tiny_model), precision="fp32")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weights in loaded.model.named_parameters():
+            if "layer_norm" not in name:
+                weights.copy_(4 * weights.std() * torch.randn_like(weights))
+        loaded.model.shared.weight[1] *= 1.6
+    folder = tmp_path_factory.mktemp("lively-t5")
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_adapter(model: Path, folder: Path, **lora: object) -> Path:
+    """A LoRA adapter with random weights, saved as training does."""
+    loaded = load_base(str(model), precision="fp32")
+    settings = {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": "q,v,wo"} | lora
+    tuned = attach_lora(loaded.model, **settings)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weights in tuned.named_parameters():
+            if "lora_B" in name:
+                weights.copy_(0.5 * torch.randn_like(weights))
+    save_adapter(
+        tuned,
+        folder,
+        tokenizer=loaded.tokenizer,
+        template=PromptTemplate(),
+        card="# card",
+        weights={name: p for name, p in tuned.named_parameters() if p.requires_grad},
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(lively_model, tmp_path_factory) -> Path:
+    return make_adapter(lively_model, tmp_path_factory.mktemp("lora") / "adapter")
+
+
+@pytest.fixture(scope="module")
+def dora(lively_model, tmp_path_factory) -> Path:
+    return make_adapter(lively_model, tmp_path_factory.mktemp("dora") / "adapter", use_dora=True)
+
+
+@pytest.fixture(scope="module")
+def answerer(adapter) -> Answerer:
+    made = load(adapter, precision="fp32")
+    made.settings = GenerationSettings(max_new_tokens=12)
+    return made
+
+
+def said(answer: Answer) -> tuple[str, int, bool, str]:
+    """All of an answer but how long it took."""
+    return answer.text, answer.tokens, answer.cut, answer.notice
+
+
+def alone(model: object, tokenizer: object, **settings: object) -> list[tuple[str, int, bool, str]]:
+    prompts = [PromptTemplate().render(question) for question in QUESTIONS]
+    settings = {"max_source_tokens": 256, "max_new_tokens": 12} | settings
+    return [said(generate_batch(model, tokenizer, [prompt], **settings)[0]) for prompt in prompts]
+
+
+# --- the comparison is honest ---
+
+
+def test_base_is_base(answerer, lively_model):
+    untouched = load_base(str(lively_model), precision="fp32")
+    expected = alone(untouched.model, untouched.tokenizer)
+    assert len(set(expected)) == len(QUESTIONS)
+    assert [said(answerer.answer(q, variant="base")) for q in QUESTIONS] == expected
+    assert [said(base) for _, base, _ in in_order(answerer)] == expected
+
+
+def test_tuned_is_tuned(answerer, adapter, lively_model):
+    base = load_base(str(lively_model), precision="fp32")
+    expected = alone(attach_adapter(base.model, adapter), base.tokenizer)
+    assert [said(answerer.answer(q)) for q in QUESTIONS] == expected
+    assert [said(tuned) for _, _, tuned in in_order(answerer)] == expected
+    assert expected != [said(base) for _, base, _ in in_order(answerer)]
+
+
+def in_order(answerer, **options):
+    return sorted(answerer.answer_pairs(EXAMPLES, **options), key=lambda row: row[0])
+
+
+def test_dora_takes_two_passes_and_says_the_same_of_its_base(dora, answerer):
+    other = load(dora, precision="fp32")
+    other.settings = answerer.settings
+    assert not other._mixes
+    pairs = in_order(other)
+    assert [said(base) for _, base, _ in pairs] == [said(b) for _, b, _ in in_order(answerer)]
+    singles = [other.answer(q) for q in QUESTIONS]
+    assert [said(tuned) for _, _, tuned in pairs] == [said(a) for a in singles]
+    *_, last = other.compare(QUESTIONS[0])
+    assert (said(last.base), said(last.tuned)) == (said(pairs[0][1]), said(singles[0]))
+
+
+# --- one answer, however it is asked for ---
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_batch_equals_single(answerer, beams):
+    settings = GenerationSettings(max_new_tokens=10, num_beams=beams)
+    for i, base, tuned in answerer.answer_pairs(EXAMPLES, settings=settings):
+        for variant, answer in (("base", base), ("tuned", tuned)):
+            single = answerer.answer(QUESTIONS[i], variant=variant, settings=settings)
+            assert said(single) == said(answer)
+
+
+def test_every_question_is_answered_once_whatever_the_batch(answerer):
+    whole = in_order(answerer)
+    assert [i for i, _, _ in whole] == list(range(len(QUESTIONS)))
+    for budget in (1, 150, 10**6):
+        pairs = in_order(answerer, batch_tokens=budget)
+        assert [(i, said(b), said(t)) for i, b, t in pairs] == [
+            (i, said(b), said(t)) for i, b, t in whole
+        ]
+    assert list(answerer.answer_pairs([])) == []
+
+
+def test_stream_drained_is_the_answer(answerer):
+    for question in QUESTIONS:
+        for variant in ("base", "tuned"):
+            pieces = list(answerer.stream(question, variant=variant))
+            assert "".join(pieces) == answerer.answer(question, variant=variant).text
+            assert all(pieces)
+
+
+def test_stream_comes_in_pieces(answerer):
+    assert max(len(list(answerer.stream(q))) for q in QUESTIONS) > 3
+
+
+def test_compare_grows_into_two_single_answers(answerer):
+    for question in QUESTIONS:
+        steps = list(answerer.compare(question))
+        assert [step.done for step in steps] == [False] * (len(steps) - 1) + [True]
+        assert said(steps[-1].base) == said(answerer.answer(question, variant="base"))
+        assert said(steps[-1].tuned) == said(answerer.answer(question))
+        counts = [step.tuned.tokens for step in steps]
+        assert counts == sorted(counts)
+        assert steps[-1].base.seconds > 0
+
+
+def test_beams_cannot_be_watched_but_are_compared(answerer):
+    settings = GenerationSettings(max_new_tokens=8, num_beams=3)
+    (only,) = answerer.compare(QUESTIONS[0], settings=settings)
+    assert only.done
+    assert said(only.tuned) == said(answerer.answer(QUESTIONS[0], settings=settings))
+
+
+def test_context_and_history_reach_the_model(answerer):
+    plain = answerer.answer("Why?").text
+    assert answerer.answer("Why?", "The sky is 12.").text != plain
+    assert answerer.answer("Why?", history=[("Is it?", "It is.")]).text != plain
+
+
+# --- settings ---
+
+
+def test_sampling_repeats_by_seed_and_leaves_the_callers_numbers_alone(answerer):
+    settings = GenerationSettings(max_new_tokens=10, do_sample=True, temperature=2.0, seed=3)
+    torch.manual_seed(11)
+    expected = torch.rand(2)
+    torch.manual_seed(11)
+    first = torch.rand(1)
+    one, two = (answerer.answer("Why?", settings=settings).text for _ in range(2))
+    assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
+    assert one == two
+    assert answerer.answer("Why?", settings=replace(settings, seed=4)).text != one
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_new_tokens": 0},
+        {"num_beams": 0},
+        {"temperature": 0.0},
+        {"temperature": float("nan")},
+        {"top_p": 1.5},
+        {"seed": -1},
+    ],
+)
+def test_settings_out_of_bounds_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        GenerationSettings(**wrong)
+
+
+def test_the_models_own_defaults_do_not_leak_in(answerer, lively_model):
+    base = load_base(str(lively_model), precision="fp32")
+    expected = alone(base.model, base.tokenizer)
+    own = base.model.generation_config
+    own.min_length, own.max_length, own.num_beams = 11, 3, 4
+    own.no_repeat_ngram_size, own.repetition_penalty, own.temperature = 1, 5.0, 0.3
+    assert alone(base.model, base.tokenizer) == expected
+
+
+def test_cut_says_whether_the_limit_ended_the_answer(answerer):
+    long = [answerer.answer(q, settings=GenerationSettings(max_new_tokens=40)) for q in QUESTIONS]
+    whole = [answer for answer in long if not answer.cut]
+    assert whole
+    assert len(whole) < len(long)
+    for question, answer in zip(QUESTIONS, long, strict=True):
+        limit = max(1, answer.tokens - 1)
+        short = answerer.answer(question, settings=GenerationSettings(max_new_tokens=limit))
+        assert short.cut
+        assert short.tokens == limit
+        if not answer.cut:
+            # With room for the end token it is whole; with room for all but that it is cut.
+            tokens = answer.tokens
+            exact = answerer.answer(question, settings=GenerationSettings(max_new_tokens=tokens))
+            room = answerer.answer(question, settings=GenerationSettings(max_new_tokens=tokens + 1))
+            assert exact.cut and not room.cut
+            assert exact.text == room.text == answer.text
+
+
+def test_probing_a_model_in_training_changes_nothing_of_it(lively_model):
+    loaded = load_base(str(lively_model), precision="fp32")
+    model = attach_lora(loaded.model, r=2, alpha=4, dropout=0.5, target_modules="q")
+    training_mode(model, base_dropout=False)
+    before = [(name, module.training) for name, module in model.named_modules()]
+    state = torch.get_rng_state()
+    one = alone(model, loaded.tokenizer)
+    assert one == alone(model, loaded.tokenizer)
+    assert [(name, module.training) for name, module in model.named_modules()] == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+
+
+# --- input of all kinds ---
+
+
+@pytest.mark.parametrize("question", ["", "  \n\t"])
+def test_a_blank_question_is_asked_for(answerer, question):
+    with pytest.raises(QALoRAError, match="no question"):
+        answerer.answer(question)
+    with pytest.raises(QALoRAError, match="no question"):
+        next(answerer.compare(question))
+
+
+def test_a_question_too_long_is_cut_and_says_so(answerer):
+    answer = answerer.answer("sky " * 2000)
+    assert "cut to 256 tokens" in answer.notice
+    assert answerer.answer("Why?").notice == ""
+
+
+def test_a_question_that_just_fits_is_not_cut(answerer):
+    prompt = answerer.template.render("Why is it?")
+    length = len(answerer.tokenizer(prompt)["input_ids"])
+    args = {"max_new_tokens": 2}
+    fits = generate_batch(
+        answerer.model, answerer.tokenizer, [prompt], max_source_tokens=length, **args
+    )
+    cut = generate_batch(
+        answerer.model, answerer.tokenizer, [prompt], max_source_tokens=length - 1, **args
+    )
+    assert fits[0].notice == ""
+    assert cut[0].notice
+
+
+def test_control_tokens_in_a_question_do_not_end_it(answerer):
+    assert said(answerer.answer("Why</s> is it?")) == said(answerer.answer("Why is it?"))
+
+
+def test_nothing_to_answer_gives_nothing(answerer):
+    args = {"max_source_tokens": 8, "max_new_tokens": 2}
+    assert generate_batch(answerer.model, answerer.tokenizer, [], **args) == []
+
+
+# --- threads ---
+
+
+def answer_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "qa-lora-answer"]
+
+
+def test_leaving_early_stops_the_generation(answerer):
+    endless = GenerationSettings(max_new_tokens=8000)
+    question = next(q for q in QUESTIONS if answerer.answer(q).cut)
+    for stream in (
+        answerer.stream(question, settings=endless),
+        answerer.compare(question, settings=endless),
+    ):
+        next(stream)
+        stream.close()
+        assert answer_threads() == []
+    assert answerer.answer(question).tokens == 12
+
+
+def test_leaving_while_another_holds_the_model(answerer):
+    with answerer._lock:
+        stream = answerer.stream("Why?")
+        waiter = threading.Thread(target=lambda: next(stream, None))
+        waiter.start()
+        waiter.join(0.2)
+        assert waiter.is_alive()
+    waiter.join()
+    stream.close()
+    assert answer_threads() == []
+
+
+def test_an_error_while_generating_reaches_the_caller(answerer, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(answerer.tokenizer), "batch_decode", fail)
+        with pytest.raises(RuntimeError, match="broken"):
+            answerer.answer("Why?")
+        with pytest.raises(RuntimeError, match="broken"):
+            list(answerer.compare("Why?"))
+    assert answer_threads() == []
+    assert answerer.answer("Why?").text
+
+
+def test_memory_that_does_not_suffice_is_said(answerer, monkeypatch):
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(answerer.model, "generate", fail)
+    with pytest.raises(ModelError, match="memory"):
+        answerer.answer("Why?")
+
+
+def test_many_threads_get_the_answers_they_asked_for(answerer):
+    expected = {q: said(answerer.answer(q)) for q in QUESTIONS}
+    got: dict[str, object] = {}
+    threads = [
+        threading.Thread(target=lambda q=q: got.__setitem__(q, said(answerer.answer(q))))
+        for q in QUESTIONS
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == expected
+
+
+def test_no_torch_context_is_open_between_pieces(answerer):
+    for _ in answerer.compare("Why?"):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+
+
+# --- load ---
+
+
+def make_run(runs_dir: Path, model: Path, **settings: object) -> runs.Run:
+    run = runs.create(TrainConfig.build(model=str(model), precision="fp32", **settings), runs_dir)
+    make_adapter(model, run.adapter)
+    return run
+
+
+def test_load_a_run_by_its_id_its_folder_its_adapter_and_itself(lively_model, tmp_path):
+    run = make_run(tmp_path / "runs", lively_model, max_new_tokens=7, max_source_tokens=40)
+    answers = set()
+    for name in (run.id, str(run.path), run.adapter, run):
+        answerer = load(name, runs_dir=tmp_path / "runs")
+        assert answerer.run is not None and answerer.run.path.resolve() == run.path.resolve()
+        assert answerer.settings == GenerationSettings(max_new_tokens=7)
+        assert answerer.max_source_tokens == 40
+        answers.add(said(answerer.answer("Why?")))
+    assert len(answers) == 1
+    assert said(load(run.id).answer("Why?")) in answers  # QA_LORA_RUNS_DIR
+
+
+def test_a_plain_adapter_folder_belongs_to_no_run(answerer):
+    assert answerer.run is None
+
+
+def test_the_prompt_saved_with_the_adapter_is_used(lively_model, tmp_path):
+    folder = make_adapter(lively_model, tmp_path / "a")
+    PromptTemplate(prompt="Q {question} A").save(folder)
+    assert load(folder).template.render("x") == "Q x A"
+
+
+def test_a_run_without_an_adapter(lively_model, tmp_path):
+    run = runs.create(TrainConfig.build(model=str(lively_model)), tmp_path / "runs")
+    with pytest.raises(RunError, match="no adapter yet"):
+        load(run.id, runs_dir=tmp_path / "runs")
+
+
+def test_a_run_that_is_not_there(tmp_path):
+    with pytest.raises(RunError, match="no run"):
+        load("nowhere", runs_dir=tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="neither a run nor an adapter"):
+        load(tmp_path / "empty", runs_dir=tmp_path)
+    with pytest.raises(ModelError, match="Hub"):
+        load("someone/an-adapter", runs_dir=tmp_path)
+
+
+def test_a_pickled_adapter_is_refused(lively_model, tmp_path):
+    folder = make_adapter(lively_model, tmp_path / "a")
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        load(folder)
+
+
+def change_config(folder: Path, **values: object) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values))
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"base_model_name_or_path": None}, "does not name its base"),
+        ({"base_model_name_or_path": "/nowhere/at/all"}, "/nowhere/at/all"),
+        ({"init_lora_weights": "pissa_niter_4"}, "changes the base"),
+        ({"init_lora_weights": "olora"}, "changes the base"),
+        ({"bias": "all"}, "changes the base"),
+        ({"peft_type": "IA3"}, "not LoRA"),
+        ({"target_modules": ["q", "v", "wo", "k"]}, "does not fit"),
+        ({"r": 5}, "does not fit"),
+    ],
+)
+def test_an_adapter_that_cannot_be_compared_is_refused(lively_model, tmp_path, values, says):
+    folder = make_adapter(lively_model, tmp_path / "a")
+    change_config(folder, **values)
+    with pytest.raises(ModelError, match=says):
+        load(folder)
+
+
+def test_a_damaged_adapter_is_refused(lively_model, tmp_path):
+    folder = make_adapter(lively_model, tmp_path / "a")
+    (folder / "adapter_model.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(ModelError):
+        load(folder)
+    (folder / "adapter_config.json").write_text("{")
+    with pytest.raises(ModelError, match="damaged"):
+        load(folder)
+
+
+def test_an_adapter_of_the_bundled_model_finds_it_wherever_it_was(tmp_path):
+    from qa_lora.locate import _base_of
+
+    for name in ("pocket", "/elsewhere/site-packages/qa_lora/bundled/pocket"):
+        assert _base_of({"base_model_name_or_path": name}, tmp_path) == "pocket"
