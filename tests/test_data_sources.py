@@ -101,6 +101,7 @@ def test_a_cell_longer_than_the_csv_module_likes(tmp_path):
 BAD = [
     ("empty.csv", "", "empty.csv is empty"),
     ("blank.csv", "\ufeff \n\n", "blank.csv is empty"),
+    ("quotes.csv", '""\n""\n', "quotes.csv is empty"),
     ("empty.jsonl", "", "empty.jsonl is empty"),
     ("empty.parquet", "", "empty.parquet is empty"),
     ("header.csv", "question,answer\n\n", "header.csv holds only a header: question, answer"),

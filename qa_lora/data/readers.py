@@ -149,6 +149,8 @@ def _read_delimited(text: str, name: str, delimiter: str) -> pa.Table:
             f"{name}, line {line}: {problem}.",
             "Inside a quoted cell, a double quote is written twice.",
         ) from None
+    if not header:
+        raise DataError(f"{name} is empty.")
     if not columns[0]:
         raise DataError(f"{name} holds only a header: {', '.join(header)}.", "Add rows below it.")
     return pa.table([pa.array(column, pa.string()) for column in columns], names=header)
