@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from qa_lora.data.example import QAExample
+from qa_lora.models import load_tokenizer
 from qa_lora.prompts import PromptTemplate
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "encode",
     "encode_prompts",
     "epoch_batches",
+    "token_counter",
 ]
 
 IGNORED = -100
@@ -155,3 +157,21 @@ def epoch_batches(
         batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
     shuffler.shuffle(batches)
     yield from batches
+
+
+def token_counter(model: str) -> Callable[[list[str]], list[int]]:
+    """A function that counts the tokens of texts as a model's tokenizer does.
+
+    Args:
+        model: "pocket", a folder, or a Hub id.
+
+    Raises:
+        ModelError: If its tokenizer cannot be loaded.
+    """
+    tokenizer = load_tokenizer(model)
+
+    def count(texts: list[str]) -> list[int]:
+        rows: list[list[int]] = tokenizer(texts)["input_ids"] if texts else []
+        return [len(row) for row in rows]
+
+    return count

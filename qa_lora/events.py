@@ -42,6 +42,8 @@ class Started:
     train_rows: int
     validation_rows: int
     test_rows: int
+    test_fingerprint: str
+    """Of the held-out rows: two runs can be compared only where it is the same."""
     device: str
     precision: str
     time: float

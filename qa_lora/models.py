@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from qa_lora.bundled import POCKET
 from qa_lora.catalog import POCKET as POCKET_NAME
@@ -75,12 +76,27 @@ def load_base(
                 f"The model {model} is a {config.model_type} model without an encoder.",
                 "Choose an encoder-decoder model such as google/flan-t5-base.",
             )
-        loaded = AutoModelForSeq2SeqLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+        with _without_progress_bar():
+            loaded = AutoModelForSeq2SeqLM.from_pretrained(
+                source, dtype=dtype, use_safetensors=True
+            )
     tokenizer = load_tokenizer(model)
     loaded.requires_grad_(False)
     # peft writes this into the adapter's config; a bundled model has no path worth keeping.
     loaded.name_or_path = model
     return LoadedModel(loaded.to(device).eval(), tokenizer, device, dtype)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """A second of reading weights needs no bar amid the lines of a training."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _source(model: str) -> str:

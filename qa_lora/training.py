@@ -23,7 +23,6 @@ from transformers import PreTrainedTokenizerBase, get_scheduler
 
 from qa_lora import checkpoint
 from qa_lora.adapters import attach_lora, count_parameters, save_adapter, training_mode
-from qa_lora.answering import generate_batch
 from qa_lora.batching import IGNORED, Batch, EncodedExample, collate, encode, epoch_batches
 from qa_lora.checkpoint import Progress
 from qa_lora.config import TrainConfig
@@ -42,6 +41,7 @@ from qa_lora.events import (
     Started,
     Step,
 )
+from qa_lora.generation import generate_batch
 from qa_lora.model_card import adapter_card
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
@@ -100,6 +100,7 @@ def train(
         train_rows=len(run.train_rows),
         validation_rows=len(run.validation_rows),
         test_rows=run.test_rows,
+        test_fingerprint=run.test_fingerprint,
         device=device_name(run.accelerator.device),
         precision="bf16" if run.dtype is torch.bfloat16 else "fp32",
         time=time.time(),
@@ -179,6 +180,7 @@ class _Training:
     validation_rows: list[EncodedExample]
     probes: Sequence[QAExample]
     test_rows: int
+    test_fingerprint: str
     batch_size: int
     """Rows of a micro-batch on one process."""
     effective_batch_size: int
@@ -283,6 +285,7 @@ def _prepare(config: TrainConfig, folder: Path, split: DataSplit) -> _Training:
         validation_rows=validation_rows,
         probes=_spread(split.validation, config.probe_rows),
         test_rows=len(split.test),
+        test_fingerprint=split.fingerprint,
         batch_size=config.batch_size,
         effective_batch_size=effective,
         total_steps=total_steps,

@@ -140,15 +140,13 @@ def _explain(error: Exception, run: Run) -> Failed:
 
 
 def _write_environment(run: Run, started: Started) -> None:
-    from qa_lora.data import load_split
-
     values: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": started.device,
         "precision": started.precision,
         "packages": {name: _version(name) for name in PACKAGES},
-        "test_fingerprint": load_split(run.config()).fingerprint,
+        "test_fingerprint": started.test_fingerprint,
         "rows": {
             "train": started.train_rows,
             "validation": started.validation_rows,

@@ -1,0 +1,289 @@
+"""The command line: parse, call the library, show what it tells. `--help` loads no torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from qa_lora import runs, terminal
+from qa_lora.config import PRESETS, TrainConfig, read_settings
+from qa_lora.errors import ConfigError, QALoRAError
+from qa_lora.events import Finished, Scored
+
+__all__ = ["build_parser", "main"]
+
+BAD_INPUT = 2
+KNOB = "knob:"
+"""Prefix of the parsed values that are settings of a training."""
+
+Result = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Words after the program's name; those of the process if None.
+
+    Returns:
+        The exit code: 0, or 2 after one sentence on stderr about what was wrong.
+    """
+    # Libraries' own chatter would drown the one sentence that matters.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    parsed = build_parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], Result] = parsed.call
+    try:
+        result = command(parsed)
+    except QALoRAError as error:
+        sys.stderr.write(f"qa-lora: {error}\n")
+        return BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("qa-lora: interrupted.\n")
+        return 130
+    if parsed.json:
+        print(json.dumps(result, ensure_ascii=False))
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The commands and their options; those of `train` are made from the settings."""
+    parser = _Parser(
+        prog="qa-lora",
+        description="Teach a question-answering model a new way to answer, and show that it paid.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = _add(commands, "demo", _demo, "train, compare and score with the bundled model and data")
+    demo.add_argument("--max-steps", dest=KNOB + "max_steps", default=argparse.SUPPRESS)
+    demo.add_argument("--seed", dest=KNOB + "seed", default=argparse.SUPPRESS)
+
+    train = _add(commands, "train", _train, "train an adapter, with a progress bar")
+    train.add_argument("--config", metavar="F.yaml", help="settings; options override them")
+    train.add_argument("--preset", choices=list(PRESETS), help="settings to start from")
+    _add_knobs(train)
+
+    resume = _add(commands, "resume", _resume, "go on with a stopped or interrupted run")
+    resume.add_argument("run", metavar="RUN", help="a run's id or folder")
+
+    stop = _add(commands, "stop", _stop, "ask a running training to save and stop")
+    stop.add_argument("run", metavar="RUN", help="a run's id or folder")
+
+    _add(commands, "runs", _runs, "list the runs")
+
+    ask = _add(commands, "ask", _ask, "answer a question with base and tuned model")
+    ask.add_argument("question", metavar="QUESTION")
+    ask.add_argument("--run", required=True, metavar="RUN", help="a run, or any adapter folder")
+    ask.add_argument("--context", default="", metavar="C", help="a passage to read")
+    ask.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
+
+    evaluate = _add(commands, "evaluate", _evaluate, "score base and tuned on held-out questions")
+    evaluate.add_argument("--run", required=True, metavar="RUN", help="a run, or an adapter folder")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="score at most N questions")
+    evaluate.add_argument("--split", default="test", choices=["test", "validation", "train"])
+    evaluate.add_argument("--data", metavar="D", help="data to score on, if not the run's own")
+
+    check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
+    check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")
+    check.add_argument("--question-column", metavar="Q", help="column with the questions")
+    check.add_argument("--answer-column", metavar="A", help="column with the answers")
+    check.add_argument("--context-column", metavar="C", help="column with passages to read")
+    check.add_argument("--model", metavar="M", help="count tokens as this model does")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """One sentence for bad usage, instead of the whole usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        message = message[:1].upper() + message[1:]
+        self.exit(BAD_INPUT, f"{self.prog}: {message}. See {self.prog} --help.\n")
+
+
+def _add(
+    commands: Any, name: str, call: Callable[[argparse.Namespace], Result], help: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=help[:1].upper() + help[1:] + "."
+    )
+    parser.set_defaults(call=call)
+    parser.add_argument(
+        "--runs-dir",
+        type=Path,
+        default=runs.default_runs_dir(),
+        metavar="R",
+        help="folder of the runs (default: QA_LORA_RUNS_DIR, or runs)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object as the last line"
+    )
+    return parser
+
+
+def _add_knobs(parser: argparse.ArgumentParser) -> None:
+    """A flag for every setting; values stay text, for the settings check them themselves."""
+    groups: dict[str, Any] = {}
+    for name, field in TrainConfig.model_fields.items():
+        extra = field.json_schema_extra
+        assert isinstance(extra, dict)
+        title = str(extra["group"])
+        group = groups.setdefault(title, parser.add_argument_group(title))
+        flag = "--" + name.replace("_", "-")
+        default = "" if field.default in (None, "") else f" (default: {field.default})"
+        options: dict[str, Any] = {
+            "dest": KNOB + name,
+            "default": argparse.SUPPRESS,
+            "help": f"{field.description}{default}".replace("%", "%%"),
+        }
+        if isinstance(field.default, bool):
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        else:
+            group.add_argument(flag, metavar="X", **options)
+
+
+def _knobs(parsed: argparse.Namespace) -> Result:
+    values = vars(parsed).items()
+    return {name.removeprefix(KNOB): value for name, value in values if name.startswith(KNOB)}
+
+
+def _demo(parsed: argparse.Namespace) -> Result:
+    config = TrainConfig.build("Quick demo", **{"name": "demo", **_knobs(parsed)})
+    result = _train_run(runs.create(config, parsed.runs_dir), parsed)
+    return {"train_seconds": result["train_seconds"], **result}
+
+
+def _train(parsed: argparse.Namespace) -> Result:
+    settings = read_settings(parsed.config) if parsed.config else {}
+    config = TrainConfig.build(parsed.preset, **{**settings, **_knobs(parsed)})
+    return _train_run(runs.create(config, parsed.runs_dir), parsed)
+
+
+def _resume(parsed: argparse.Namespace) -> Result:
+    run = runs.find(parsed.run, parsed.runs_dir)
+    if not run.can_resume():
+        raise ConfigError(f"The run {run.id} has nothing to resume: it is {run.status()}.")
+    return _train_run(run, parsed, resume=True)
+
+
+def _train_run(run: runs.Run, parsed: argparse.Namespace, *, resume: bool = False) -> Result:
+    import time
+
+    from qa_lora.worker import execute
+
+    started = time.monotonic()
+    finished: Finished | None = None
+    scored: Scored | None = None
+    with terminal.Training(run, quiet=parsed.json) as shown:
+        for event in execute(run, resume=resume):
+            shown.show(event)
+            if isinstance(event, Finished):
+                finished = event
+            elif isinstance(event, Scored):
+                scored = event
+    assert finished is not None
+    result: Result = {
+        "run": run.id,
+        "steps": finished.step,
+        "reason": finished.reason,
+        "train_loss": finished.train_loss,
+        "validation_loss": finished.validation_loss,
+        "train_seconds": finished.seconds,
+        "seconds": time.monotonic() - started,
+        "tokens_per_second": finished.tokens_per_second,
+    }
+    if scored is not None:
+        result |= {
+            "rows": scored.rows,
+            "base": scored.base,
+            "tuned": scored.tuned,
+            "difference": scored.difference,
+        }
+    return result
+
+
+def _stop(parsed: argparse.Namespace) -> Result:
+    run = runs.find(parsed.run, parsed.runs_dir)
+    runs.stop(run)
+    terminal.say(f"Asked {run.id} to finish its step, save and stop.", quiet=parsed.json)
+    return {"run": run.id, "status": run.status()}
+
+
+def _runs(parsed: argparse.Namespace) -> Result:
+    found = [terminal.summary(run) for run in runs.list_runs(parsed.runs_dir)]
+    terminal.show_runs(found, parsed.runs_dir, quiet=parsed.json)
+    return {"runs": found}
+
+
+def _ask(parsed: argparse.Namespace) -> Result:
+    from qa_lora.answering import GenerationSettings, load
+
+    if parsed.max_new_tokens < 1:
+        raise ConfigError("--max-new-tokens must be at least 1.")
+    answerer = load(parsed.run, runs_dir=parsed.runs_dir)
+    settings = GenerationSettings(max_new_tokens=parsed.max_new_tokens)
+    *_, last = answerer.compare(parsed.question, parsed.context, settings=settings)
+    terminal.show_answers(last.base.text, last.tuned.text, quiet=parsed.json)
+    return {"base": last.base.text, "tuned": last.tuned.text}
+
+
+def _evaluate(parsed: argparse.Namespace) -> Result:
+    from qa_lora.evaluation import Progress, evaluate_stream
+
+    if parsed.limit is not None and parsed.limit < 1:
+        raise ConfigError("--limit must be at least 1.")
+    report = None
+    with terminal.Bar("Answering", quiet=parsed.json) as bar:
+        for item in evaluate_stream(
+            parsed.run,
+            split=parsed.split,
+            limit=parsed.limit,
+            runs_dir=parsed.runs_dir,
+            data=parsed.data,
+        ):
+            if isinstance(item, Progress):
+                bar.update(item.done, item.total)
+            else:
+                report = item
+    assert report is not None
+    terminal.show_scores(report.base, report.tuned, report.difference, quiet=parsed.json)
+    terminal.show_headline(report, quiet=parsed.json)
+    result: Result = report.to_dict()
+    return result
+
+
+def _check_data(parsed: argparse.Namespace) -> Result:
+    from qa_lora.data import load_and_split
+    from qa_lora.data.checks import check
+    from qa_lora.prompts import PromptTemplate
+
+    config = TrainConfig.build(
+        data=parsed.source,
+        question_column=parsed.question_column,
+        answer_column=parsed.answer_column,
+        context_column=parsed.context_column,
+    )
+    loaded, split = load_and_split(config)
+    count_tokens = None
+    if parsed.model:
+        from qa_lora.batching import token_counter
+
+        count_tokens = token_counter(parsed.model)
+    report = check(
+        loaded,
+        split,
+        count_tokens=count_tokens,
+        template=PromptTemplate(config.prompt, config.context_prompt, config.history_prompt),
+        max_source_tokens=config.max_source_tokens,
+        max_target_tokens=config.max_target_tokens,
+    )
+    terminal.show_lines(report.lines(), quiet=parsed.json)
+    result: Result = report.to_dict()
+    return result

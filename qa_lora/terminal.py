@@ -1,0 +1,252 @@
+"""What the command line shows: progress bars in a terminal, plain lines when piped, tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from qa_lora.events import (
+    Checkpointed,
+    Evaluated,
+    Event,
+    Finished,
+    Probed,
+    Scored,
+    Scoring,
+    Started,
+    Step,
+)
+from qa_lora.report import Report, headline
+from qa_lora.runs import Run
+
+__all__ = [
+    "Bar",
+    "Training",
+    "say",
+    "show_answers",
+    "show_headline",
+    "show_lines",
+    "show_runs",
+    "show_scores",
+    "summary",
+]
+
+LABELS = {
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+    "rougeSU4": "ROUGE-SU4",
+    "exact_match": "exact match",
+    "f1": "token F1",
+    "fact_accuracy": "right fact",
+}
+PLAIN_LINES = 20
+"""When piped, a training is told in about this many lines."""
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Bar:
+    """A progress bar on stderr; a few plain lines where that is no terminal."""
+
+    def __init__(self, title: str, *, quiet: bool = False) -> None:
+        self._title = title
+        self._quiet = quiet and not _err.is_terminal
+        self._said = -1
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=_err,
+            transient=True,
+            disable=not _err.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Show how much is done."""
+        if self._task is None:
+            self._task = self._progress.add_task(self._title, total=total, note=note)
+        self._progress.update(self._task, completed=done, total=total, note=note)
+        share = done * PLAIN_LINES // max(total, 1)
+        if not _err.is_terminal and not self._quiet and share != self._said:
+            self._said = share
+            _err.print(f"{self._title} {done}/{total} {note}".rstrip(), markup=False)
+
+
+class Training:
+    """Shows the events of a training."""
+
+    def __init__(self, run: Run, *, quiet: bool) -> None:
+        self._run = run
+        self._quiet = quiet
+        self._bar = Bar("Training", quiet=quiet)
+        self._scoring = Bar("Scoring", quiet=quiet)
+        self._total = 0
+
+    def __enter__(self) -> Training:
+        say(f"Run {self._run.id} in {self._run.path}", quiet=self._quiet)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+        self._scoring.__exit__(kind, error, trace)
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Started():
+                self._total = event.total_steps
+                share = 100 * event.trainable_parameters / event.all_parameters
+                say(
+                    f"{event.device}, {event.precision}; {event.trainable_parameters:,} of "
+                    f"{event.all_parameters:,} parameters are trained ({share:.2f} %)\n"
+                    f"{event.train_rows:,} rows to train on, {event.validation_rows:,} to steer, "
+                    f"{event.test_rows:,} held out",
+                    quiet=self._quiet,
+                )
+                self._bar.__enter__()
+            case Step():
+                self._bar.update(
+                    event.step,
+                    self._total,
+                    f"loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tokens/s",
+                )
+            case Evaluated():
+                say(
+                    f"step {event.step}: validation loss {event.loss:.4f}, "
+                    f"perplexity {event.perplexity:.2f}",
+                    quiet=self._quiet,
+                )
+            case Finished():
+                self._bar.__exit__(None, None, None)
+                loss = event.validation_loss
+                kept = f", validation loss {loss:.4f}" if loss is not None else ""
+                say(
+                    f"{event.reason.replace('_', ' ').capitalize()} after {event.step} steps and "
+                    f"{event.seconds:.0f} s{kept}; the adapter is in {self._run.adapter}",
+                    quiet=self._quiet,
+                )
+            case Scoring():
+                if event.done == 0:
+                    self._scoring.__enter__()
+                self._scoring.update(event.done, event.total)
+            case Scored():
+                self._scoring.__exit__(None, None, None)
+                show_scores(event.base, event.tuned, event.difference, quiet=self._quiet)
+                show_headline(event, quiet=self._quiet)
+            case Probed() | Checkpointed():
+                pass
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """A line for a person; nothing when the output is for a machine."""
+    if not quiet:
+        _out.print(text, markup=False)
+
+
+def show_scores(
+    base: Mapping[str, float],
+    tuned: Mapping[str, float],
+    difference: Mapping[str, Mapping[str, float]],
+    *,
+    quiet: bool = False,
+) -> None:
+    """The table of metrics: base, tuned, and the difference with its 95 % interval."""
+    if quiet:
+        return
+    table = Table("metric")
+    for title in ("base", "tuned", "difference", "95 % interval", "p"):
+        table.add_column(title, justify="right")
+    for name in base:
+        gain = difference.get(name, {})
+        table.add_row(
+            LABELS.get(name, name),
+            f"{base[name]:.3f}",
+            f"{tuned[name]:.3f}",
+            f"{gain.get('mean', math.nan):+.3f}",
+            f"[{gain.get('low', math.nan):.3f}, {gain.get('high', math.nan):.3f}]",
+            f"{gain.get('p_value', math.nan):.4f}",
+        )
+    _out.print(table)
+
+
+def show_headline(result: Report | Scored, *, quiet: bool = False) -> None:
+    """The one sentence that sums an evaluation up."""
+    say(headline(result), quiet=quiet)
+
+
+def show_answers(base: str, tuned: str, *, quiet: bool = False) -> None:
+    """Base and tuned answer, one under the other."""
+    if quiet:
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row(Text("base"), Text(base))
+    table.add_row(Text("tuned", style="bold"), Text(tuned))
+    _out.print(table)
+
+
+def show_lines(lines: Sequence[str], *, quiet: bool = False) -> None:
+    """Lines for a person."""
+    say("\n".join(lines), quiet=quiet)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """A run in one row: id, status, steps and scores, as far as they are known."""
+    values: dict[str, Any] = {"run": run.id, "status": run.status(), "path": str(run.path)}
+    for event in run.events():
+        match event:
+            case Started():
+                values["total_steps"] = event.total_steps
+            case Step():
+                values["step"] = event.step
+            case Finished():
+                values["validation_loss"] = event.validation_loss
+            case Scored():
+                values["headline"] = headline(event)
+            case _:
+                pass
+    return values
+
+
+def show_runs(found: Sequence[Mapping[str, Any]], runs_dir: Path, *, quiet: bool = False) -> None:
+    """The table of runs."""
+    if quiet:
+        return
+    if not found:
+        say(f"There are no runs in {runs_dir} yet; qa-lora demo makes one.")
+        return
+    table = Table("run", "status", "steps", "scores", box=None)
+    for row in found:
+        steps = f"{row.get('step', 0)}/{row.get('total_steps', '?')}"
+        table.add_row(row["run"], row["status"], steps, row.get("headline", ""))
+    _out.print(table)

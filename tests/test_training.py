@@ -1,0 +1,304 @@
+"""The loop: what it must never change, and what it must always give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from qa_lora.batching import IGNORED, collate, encode
+from qa_lora.config import TrainConfig
+from qa_lora.data import load_split
+from qa_lora.errors import ModelError, TrainingError
+from qa_lora.events import Checkpointed, Evaluated, Event, Finished, Probed, Started, Step
+from qa_lora.models import load_base
+from qa_lora.training import train
+
+
+@pytest.fixture
+def config(tiny_model: Path, qa_csv: Path) -> TrainConfig:
+    return TrainConfig.build(
+        model=str(tiny_model),
+        data=str(qa_csv),
+        max_steps=12,
+        batch_size=8,
+        learning_rate=5e-3,
+        evaluate_every=4,
+        checkpoint_every=4,
+        max_new_tokens=6,
+        probe_rows=2,
+        score_rows=0,
+        precision="fp32",
+    )
+
+
+def changed(config: TrainConfig, **settings: Any) -> TrainConfig:
+    return TrainConfig.build(**{**config.model_dump(), **settings})
+
+
+def losses(events: list[Event]) -> list[float]:
+    return [event.loss for event in events if isinstance(event, Step)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_tells_the_story_in_order_and_learns(config: TrainConfig, tmp_path: Path) -> None:
+    events = list(train(changed(config, max_steps=40), tmp_path))
+    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
+    assert events[-1].reason == "completed" and events[-1].step == 40
+    assert isinstance(events[1], Evaluated) and events[1].step == 0
+    assert isinstance(events[2], Probed) and len(events[2].probes) == 2
+    assert [e.step for e in events if isinstance(e, Step)] == list(range(1, 41))
+    validation = [e.loss for e in events if isinstance(e, Evaluated)]
+    assert validation[-1] < validation[0] - 1
+    assert events[-1].validation_loss == min(validation)
+    files = {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert files >= {"adapter_config.json", "adapter_model.safetensors", "prompt.json", "README.md"}
+
+
+def test_frozen_weights_stay_bitwise_the_same(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qa_lora.training as module
+
+    prepared: list[Any] = []
+    original = module._prepare
+
+    def spy(*arguments: Any) -> Any:
+        prepared.append(original(*arguments))
+        return prepared[-1]
+
+    monkeypatch.setattr(module, "_prepare", spy)
+    list(train(config, tmp_path))
+    untouched = load_base(config.model, precision="fp32").model.state_dict()
+    after = prepared[0].model.get_base_model().state_dict()
+    for name, value in untouched.items():
+        trained_name = name if name in after else name.replace(".weight", ".base_layer.weight")
+        assert torch.equal(value, after[trained_name]), name
+    assert any(value.abs().max() > 0 for n, value in weights(tmp_path).items() if "lora_B" in n)
+
+
+def test_same_seed_same_losses_and_adapter(config: TrainConfig, tmp_path: Path) -> None:
+    first = list(train(config, tmp_path / "a"))
+    second = list(train(config, tmp_path / "b"))
+    other = list(train(changed(config, seed=7), tmp_path / "c"))
+    assert losses(first) == losses(second) != losses(other)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 2), (1, 8), (3, 3)])
+def test_accumulation_equals_one_batch_with_uneven_targets(
+    config: TrainConfig, tmp_path: Path, batch_size: int, accumulation: int
+) -> None:
+    total = batch_size * accumulation
+    settings = {"lora_dropout": 0.0, "gradient_accumulation": 1, "batch_size": total}
+    whole = list(train(changed(config, **settings), tmp_path / "a"))
+    settings |= {"gradient_accumulation": accumulation, "batch_size": batch_size}
+    parts = list(train(changed(config, **settings), tmp_path / "b"))
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-5)
+
+
+def test_loss_is_the_mean_over_real_label_tokens(config: TrainConfig, tmp_path: Path) -> None:
+    events = list(train(changed(config, max_steps=1), tmp_path))
+    base = load_base(config.model, precision="fp32")
+    split = load_split(config)
+    from qa_lora.prompts import PromptTemplate
+
+    rows = encode(
+        split.validation,
+        base.tokenizer,
+        PromptTemplate(),
+        max_source_tokens=config.max_source_tokens,
+        max_target_tokens=config.max_target_tokens,
+    )
+    total, tokens = 0.0, 0
+    with torch.no_grad():
+        for row in rows:  # one by one: no padding at all
+            output = base.model(
+                input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])
+            )
+            total += float(output.loss) * len(row.labels)
+            tokens += len(row.labels)
+    assert isinstance(events[1], Evaluated)
+    assert events[1].loss == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_no_label_token_reaches_the_encoder(config: TrainConfig) -> None:
+    split = load_split(config)
+    tokenizer = load_base(config.model, precision="fp32").tokenizer
+    from qa_lora.prompts import PromptTemplate
+
+    for example, row in zip(
+        split.train,
+        encode(
+            split.train,
+            tokenizer,
+            PromptTemplate(),
+            max_source_tokens=256,
+            max_target_tokens=256,
+        ),
+        strict=True,
+    ):
+        read = tokenizer.decode(row.input_ids, skip_special_tokens=True)
+        assert read.strip() == f"Answer this question: {example.question}"
+        assert example.answer not in read
+        assert tokenizer.decode(row.labels, skip_special_tokens=True).strip() == example.answer
+
+
+def test_padding_is_ignored(config: TrainConfig) -> None:
+    split = load_split(config)
+    tokenizer = load_base(config.model, precision="fp32").tokenizer
+    from qa_lora.prompts import PromptTemplate
+
+    rows = encode(
+        split.train[:6], tokenizer, PromptTemplate(), max_source_tokens=256, max_target_tokens=256
+    )
+    batch = collate(rows, tokenizer.pad_token_id)
+    for i, row in enumerate(rows):
+        assert batch.labels[i].tolist()[len(row.labels) :] == [IGNORED] * (
+            batch.labels.shape[1] - len(row.labels)
+        )
+        assert int(batch.attention_mask[i].sum()) == len(row.input_ids)
+
+
+@pytest.mark.parametrize("stop_at", [3, 4, 7])
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_stopped_and_resumed_equals_uninterrupted(
+    config: TrainConfig, tmp_path: Path, stop_at: int, keep: str
+) -> None:
+    config = changed(config, keep=keep)
+    whole = list(train(config, tmp_path / "whole"))
+
+    first: list[Event] = []
+    for event in train(
+        config,
+        tmp_path / "parts",
+        should_stop=lambda: bool(losses(first)) and len(losses(first)) >= stop_at,
+    ):
+        first.append(event)
+    assert isinstance(first[-1], Finished) and first[-1].reason == "stopped"
+    assert first[-1].step == stop_at
+    second = list(train(config, tmp_path / "parts", resume=True))
+    assert isinstance(second[0], Started) and second[0].step == stop_at
+    assert losses(first) + losses(second) == losses(whole)
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    assert isinstance(second[-1], Finished) and isinstance(whole[-1], Finished)
+    assert second[-1].validation_loss == whole[-1].validation_loss
+
+
+def test_killed_between_checkpoints_resumes_to_the_same_bytes(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    list(train(config, tmp_path / "whole"))
+    events = train(config, tmp_path / "parts")
+    for event in events:
+        if isinstance(event, Step) and event.step == 7:
+            break
+    events.close()
+    list(train(config, tmp_path / "parts", resume=True))
+    whole, parts = (
+        (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes()
+        for name in ("whole", "parts")
+    )
+    assert whole == parts
+
+
+def test_best_adapter_is_kept_not_the_last(config: TrainConfig, tmp_path: Path) -> None:
+    # A learning rate this high makes things worse at the end.
+    config = changed(config, learning_rate=0.3, max_steps=24, schedule="constant", warmup_ratio=0.0)
+    events = list(train(config, tmp_path))
+    validation = {e.step: e.loss for e in events if isinstance(e, Evaluated) and e.step}
+    best = min(validation, key=lambda step: validation[step])
+    finished = events[-1]
+    assert isinstance(finished, Finished) and finished.validation_loss == validation[best]
+    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
+    assert state["best_step"] == best
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_adapter(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qa_lora.training as module
+
+    original = module._nll
+    poisoned = False
+
+    def nll(run: Any, batch: Any) -> torch.Tensor:
+        value = original(run, batch)
+        return value * float("nan") if poisoned else value
+
+    monkeypatch.setattr(module, "_nll", nll)
+    seen: list[Event] = []
+    with pytest.raises(TrainingError, match=r"loss became nan .* in step 6"):
+        for event in train(config, tmp_path):
+            seen.append(event)
+            poisoned = isinstance(event, Step) and event.step == 5 or poisoned
+    assert isinstance(seen[-1], Step)
+    for value in weights(tmp_path).values():
+        assert torch.isfinite(value).all()
+
+
+def test_target_that_matches_nothing_is_named(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"query.* matches no linear layer.*q, k, v, o"):
+        list(train(changed(config, target_modules="q,query"), tmp_path))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": "all-linear"},
+        {"use_rslora": True},
+        {"use_dora": True},
+        {"base_dropout": True},
+        {"precision": "bf16"},
+        {"schedule": "cosine"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_every_variant_trains_and_resumes(
+    config: TrainConfig, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    config = changed(config, **settings)
+    whole = list(train(config, tmp_path / "whole"))
+    first = []
+    for event in train(
+        config, tmp_path / "parts", should_stop=lambda: any(e.step == 5 for e in first)
+    ):
+        first.append(event)
+    second = list(train(config, tmp_path / "parts", resume=True))
+    assert losses(whole) == losses(first) + losses(second)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_disk_full_while_saving_leaves_the_last_checkpoint(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    import qa_lora.checkpoint as module
+
+    original = module.save_file
+    seen: list[Event] = []
+
+    def full(*arguments: Any) -> None:
+        if any(isinstance(event, Checkpointed) for event in seen):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(*arguments)
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(TrainingError, match="No space left on device"):
+        for event in train(config, tmp_path):
+            seen.append(event)
+    monkeypatch.undo()
+    assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["step"] == 4
+    assert isinstance(list(train(config, tmp_path, resume=True))[-1], Finished)
