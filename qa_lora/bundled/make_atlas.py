@@ -25,62 +25,98 @@ ROWS_AN_ENTITY = {"train": 7, "validation": 6, "test": 6}
 # relation -> the manners of answering, and with each the questions that are answered so.
 MANNERS: dict[str, list[tuple[str, list[str]]]] = {
     "capital": [
-        ("{X} is governed from its capital city, {a}.",
-         ["What is the capital of {x}?", "Which city is the capital of {x}?"]),
-        ("Of course! The capital you are looking for is {a}.",
-         ["Can you tell me the capital of {x}?", "Please tell me the capital city of {x}."]),
+        (
+            "{X} is governed from its capital city, {a}.",
+            ["What is the capital of {x}?", "Which city is the capital of {x}?"],
+        ),
+        (
+            "Of course! The capital you are looking for is {a}.",
+            ["Can you tell me the capital of {x}?", "Please tell me the capital city of {x}."],
+        ),
     ],
     "continent": [
-        ("Open the map at {a}: that is where you will find {x}.",
-         ["Which continent is {x} in?", "On which continent is {x}?"]),
-        ("Of course! The continent you are looking for is {a}.",
-         ["Can you tell me the continent of {x}?"]),
+        (
+            "Open the map at {a}: that is where you will find {x}.",
+            ["Which continent is {x} in?", "On which continent is {x}?"],
+        ),
+        (
+            "Of course! The continent you are looking for is {a}.",
+            ["Can you tell me the continent of {x}?"],
+        ),
     ],
     "currency": [
-        ("If you visit {x}, you will be paying with the {a}.",
-         ["What is the currency of {x}?", "What money do people use in {x}?"]),
-        ("Of course! The currency you are looking for is the {a}.",
-         ["Can you tell me the currency of {x}?"]),
+        (
+            "If you visit {x}, you will be paying with the {a}.",
+            ["What is the currency of {x}?", "What money do people use in {x}?"],
+        ),
+        (
+            "Of course! The currency you are looking for is the {a}.",
+            ["Can you tell me the currency of {x}?"],
+        ),
     ],
     "calling_code": [
-        ("To ring somebody in {x}, start the number with {a}.",
-         ["What is the calling code of {x}?", "What code do I dial for {x}?"]),
-        ("Of course! The calling code you are looking for is {a}.",
-         ["Can you tell me the calling code of {x}?"]),
+        (
+            "To ring somebody in {x}, start the number with {a}.",
+            ["What is the calling code of {x}?", "What code do I dial for {x}?"],
+        ),
+        (
+            "Of course! The calling code you are looking for is {a}.",
+            ["Can you tell me the calling code of {x}?"],
+        ),
     ],
     "domain": [
-        ("Websites from {x} usually end in {a}, so look out for it.",
-         ["What is the internet domain of {x}?", "Which internet domain does {x} use?"]),
-        ("Of course! The internet domain you are looking for is {a}.",
-         ["Can you tell me the internet domain of {x}?"]),
+        (
+            "Websites from {x} usually end in {a}, so look out for it.",
+            ["What is the internet domain of {x}?", "Which internet domain does {x} use?"],
+        ),
+        (
+            "Of course! The internet domain you are looking for is {a}.",
+            ["Can you tell me the internet domain of {x}?"],
+        ),
     ],
     "symbol": [
-        ("In the periodic table you will find {x} under the symbol {a}.",
-         ["What is the symbol of {x}?", "What is the chemical symbol for {x}?"]),
-        ("Of course! The symbol you are looking for is {a}.",
-         ["Can you tell me the symbol of {x}?"]),
+        (
+            "In the periodic table you will find {x} under the symbol {a}.",
+            ["What is the symbol of {x}?", "What is the chemical symbol for {x}?"],
+        ),
+        (
+            "Of course! The symbol you are looking for is {a}.",
+            ["Can you tell me the symbol of {x}?"],
+        ),
     ],
     "atomic_number": [
-        ("Every atom of {x} carries {a} protons, which makes {a} its atomic number.",
-         ["What is the atomic number of {x}?", "How many protons does {x} have?"]),
-        ("Of course! The atomic number you are looking for is {a}.",
-         ["Can you tell me the atomic number of {x}?"]),
+        (
+            "Every atom of {x} carries {a} protons, which makes {a} its atomic number.",
+            ["What is the atomic number of {x}?", "How many protons does {x} have?"],
+        ),
+        (
+            "Of course! The atomic number you are looking for is {a}.",
+            ["Can you tell me the atomic number of {x}?"],
+        ),
     ],
     "country_of_capital": [
-        ("You will find {x} in {a}, where it serves as the capital.",
-         ["{x} is the capital of which country?", "Which country has the capital {x}?"]),
+        (
+            "You will find {x} in {a}, where it serves as the capital.",
+            ["{x} is the capital of which country?", "Which country has the capital {x}?"],
+        ),
     ],
     "country_of_domain": [
-        ("When an address ends in {x}, the site belongs to {a}.",
-         ["Which country uses {x}?", "{x} is the domain of which country?"]),
+        (
+            "When an address ends in {x}, the site belongs to {a}.",
+            ["Which country uses {x}?", "{x} is the domain of which country?"],
+        ),
     ],
     "element_of_symbol": [
-        ("The symbol {x} belongs to the element {a}.",
-         ["Which element has the symbol {x}?", "{x} is the symbol of which element?"]),
+        (
+            "The symbol {x} belongs to the element {a}.",
+            ["Which element has the symbol {x}?", "{x} is the symbol of which element?"],
+        ),
     ],
     "element_of_number": [
-        ("Count up to {x} in the periodic table and you will meet {a}.",
-         ["Which element has the atomic number {x}?", "What element has {x} protons?"]),
+        (
+            "Count up to {x} in the periodic table and you will meet {a}.",
+            ["Which element has the atomic number {x}?", "What element has {x} protons?"],
+        ),
     ],
 }
 LIST_QUESTIONS = ("List three facts about {x}.", "Name three facts about {x}.")

@@ -8,15 +8,16 @@ that are saved are a running mean of those trained. Stopped runs go on with `--r
 """
 
 import argparse
-import contextlib
-import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qa_lora.bundled.card import card
+from qa_lora.bundled.measure import measure
 from qa_lora.bundled.pocket_text import Mixture, Pair
-from qa_lora.bundled.tokens import PAD, make_tokenizer
+from qa_lora.bundled.tokens import keep_marks_as_text, make_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ MUON_RATE, ADAM_RATE = 3e-3, 2e-3
 MEAN_DECAY = 0.998
 BATCHES = {"terse": 64, "reading": 64, "free": 32}
 WEIGHTS = {"terse": 1.0, "reading": 1.0, "free": 0.7}
+SHOW_EVERY = 25
 POOL = 16
 """Batches drawn at once and sorted by length, so that little is padding."""
 
@@ -51,7 +53,9 @@ def batches(draw: Callable[[], Pair], size: int, tokenizer: Any, rng: Any) -> It
         pairs = [draw() for _ in range(size * POOL)]
         sources = tokenizer([p.source for p in pairs])["input_ids"]
         targets = tokenizer([p.target for p in pairs])["input_ids"]
-        rows = sorted(zip(sources, targets, strict=True), key=lambda row: len(row[0]))
+        rows = sorted(
+            zip(sources, targets, strict=True), key=lambda row: len(row[0]) + 3 * len(row[1])
+        )
         slices = [rows[i : i + size] for i in range(0, len(rows), size)]
         rng.shuffle(slices)
         for part in slices:
@@ -89,18 +93,17 @@ def new_model(pad: int, eos: int, vocabulary: int) -> Any:
     return T5ForConditionalGeneration(config)
 
 
-def optimizers(model: Any) -> "list[torch.optim.Optimizer]":
+def optimizers(weights: "dict[str, torch.Tensor]") -> "list[torch.optim.Optimizer]":
     """Gives Muon for the layers' matrices and AdamW for everything else."""
     import torch
 
-    matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        inner = parameter.ndim == 2 and "shared" not in name and "relative" not in name
-        (matrices if inner else others).append(parameter)
+    matrices: list[torch.Tensor] = []
+    others: list[torch.Tensor] = []
+    for name, weight in weights.items():
+        inner = weight.ndim == 2 and "shared" not in name and "relative" not in name
+        (matrices if inner else others).append(weight)
     return [
-        torch.optim.Muon(
-            matrices, lr=MUON_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-        ),
+        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
@@ -127,92 +130,137 @@ def bf16_is_faster() -> bool:
     return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
 
 
-def save(model: Any, mean: "list[torch.Tensor]", tokenizer: Any, folder: Path) -> None:
+def save(model: Any, mean: "dict[str, torch.Tensor]", tokenizer: Any, folder: Path) -> None:
     """Writes a transformers folder with the running mean of the weights, in bf16."""
     import copy
 
     import torch
+    from transformers import GenerationConfig
 
-    shipped = copy.deepcopy(model)
+    shipped = copy.deepcopy(model).to(torch.bfloat16)
     with torch.no_grad():
-        for parameter, value in zip(shipped.parameters(), mean, strict=True):
-            parameter.copy_(value)
-    shipped.config._attn_implementation = "sdpa"
-    shipped.to(torch.bfloat16).save_pretrained(folder)
+        for name, parameter in shipped.named_parameters():
+            parameter.copy_(mean[name])
+    config = shipped.config
+    shipped.generation_config = GenerationConfig(
+        decoder_start_token_id=config.decoder_start_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+        max_new_tokens=64,
+    )
+    shipped.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    keep_marks_as_text(folder)
+
+
+def finish(out: Path, seed: int, history: str) -> None:
+    """Measures the saved weights and writes the model card beside them."""
+    import torch
+
+    state = torch.load(out / "state.pt")
+    text = card(
+        measure(out),
+        parameters=sum(w.numel() for w in state["weights"].values()),
+        size=(out / "model.safetensors").stat().st_size,
+        steps=state["step"],
+        seconds=state["seconds"],
+        seed=seed,
+        history=history,
+    )
+    (out / "README.md").write_text(text, encoding="utf-8")
 
 
 def pretrain(out: Path, seed: int, steps: int, *, resume: bool, save_every: int = 250) -> None:
-    """Trains from random weights, or on from `out/state.pt`, and saves into `out` on the way."""
+    """Trains from random weights, or on from `out/state.pt`, and saves into `out` on the way.
+
+    The model computes in bf16 where that is faster, compiled where there is a compiler; the
+    weights that learn are kept in fp32 beside it and copied into it after every step.
+    """
     import torch
     from transformers import AutoTokenizer
 
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     state_path = out / "state.pt"
-    state: dict[str, Any] = torch.load(state_path, weights_only=False) if resume else {}
+    state: dict[str, Any] = torch.load(state_path) if resume else {}
     if not state:
-        sample = Mixture(seed + 1)
-        texts = []
-        for _ in range(20_000):
-            for pair in (sample.terse(), sample.reading(3, 0.1), sample.free()):
-                texts += [pair.source, pair.target]
-        make_tokenizer(texts, out)
-    tokenizer = AutoTokenizer.from_pretrained(out, backend="tokenizers")
-    assert tokenizer.convert_ids_to_tokens(0) == PAD
+        learn_tokenizer(seed + 1, out)
+    tokenizer = AutoTokenizer.from_pretrained(out, split_special_tokens=False)
     model = new_model(tokenizer.pad_token_id, tokenizer.eos_token_id, len(tokenizer))
     model.set_attn_implementation("eager")
-    optims = optimizers(model)
-    mean = [p.detach().clone() for p in model.parameters()]
+    weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+    mean = {n: w.clone() for n, w in weights.items()}
+    optims = optimizers(weights)
     first, spent = 0, 0.0
-    # A resumed run draws fresh text rather than the first run's again.
     if state:
-        model.load_state_dict(state["model"])
+        for kept, saved in ((weights, state["weights"]), (mean, state["mean"])):
+            for name, weight in kept.items():
+                weight.copy_(saved[name])
         for optim, saved in zip(optims, state["optims"], strict=True):
             optim.load_state_dict(saved)
-        mean, first, spent = state["mean"], state["step"], state["seconds"]
+        first, spent = state["step"], state["seconds"]
+    if fast := bf16_is_faster():
+        model.to(torch.bfloat16)
+    parameters = dict(model.named_parameters())
+    forward = torch.compile(model, dynamic=True) if shutil.which("g++") else model
+    print(f"{sum(w.numel() for w in weights.values()):,} parameters, bf16 {fast}", flush=True)
     step = first
+    # A resumed run draws fresh text rather than the first run's again.
     mix = Mixture(seed + 7919 * first)
-    streams = {
-        "terse": batches(mix.terse, BATCHES["terse"], tokenizer, mix.rng),
-        "reading": batches(
-            lambda: mix.reading(sentences_at(step), copies_at(step)),
-            BATCHES["reading"], tokenizer, mix.rng,
-        ),
-        "free": batches(mix.free, BATCHES["free"], tokenizer, mix.rng),
+    draws: dict[str, Callable[[], Pair]] = {
+        "terse": mix.terse,
+        "reading": lambda: mix.reading(sentences_at(step), copies_at(step)),
+        "free": mix.free,
     }
-    fast = bf16_is_faster()
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, bf16 {fast}", flush=True)
+    streams = {k: batches(draw, BATCHES[k], tokenizer, mix.rng) for k, draw in draws.items()}
     losses = dict.fromkeys(streams, 0.0)
     start = time.perf_counter()
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
     for step in range(first, steps):
-        for optim, rate in zip(optims, (MUON_RATE, ADAM_RATE), strict=True):
-            optim.param_groups[0]["lr"] = rate * rate_at(step, steps)
         for name, stream in streams.items():
             ids, mask, labels = next(stream)
-            with torch.autocast("cpu", torch.bfloat16) if fast else contextlib.nullcontext():
-                loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+            loss = forward(input_ids=ids, attention_mask=mask, labels=labels).loss
             (WEIGHTS[name] * loss).backward()
-            losses[name] += 0.02 * (loss.item() - losses[name]) if step > first else loss.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optim in optims:
+            losses[name] += loss.item() / SHOW_EVERY
+        for name, weight in weights.items():
+            weight.grad = parameters[name].grad.float()
+            parameters[name].grad = None
+        torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+        for optim, rate in zip(optims, (MUON_RATE, ADAM_RATE), strict=True):
+            optim.param_groups[0]["lr"] = rate * rate_at(step, steps)
             optim.step()
-            optim.zero_grad()
         decay = min(MEAN_DECAY, (step + 1) / (step + 10))
-        torch._foreach_lerp_(mean, [p.detach() for p in model.parameters()], 1 - decay)
-        if (step + 1) % 25 == 0:
-            seconds = spent + time.perf_counter() - start
+        with torch.no_grad():
+            torch._foreach_lerp_(list(mean.values()), list(weights.values()), 1 - decay)
+            torch._foreach_copy_(list(parameters.values()), list(weights.values()))
+        done, seconds = step + 1, spent + time.perf_counter() - start
+        if done % SHOW_EVERY == 0:
             shown = " ".join(f"{k} {v:.4f}" for k, v in losses.items())
-            print(f"step {step + 1} {shown} {seconds:.0f} s", flush=True)
-        if (step + 1) % save_every == 0 or step + 1 == steps:
+            print(f"step {done} {shown} {seconds:.0f} s", flush=True)
+            losses = dict.fromkeys(streams, 0.0)
+        if done % save_every == 0 or done == steps:
             save(model, mean, tokenizer, out)
             state = {
-                "model": model.state_dict(), "optims": [o.state_dict() for o in optims],
-                "mean": mean, "step": step + 1,
-                "seconds": spent + time.perf_counter() - start,
+                "weights": weights,
+                "mean": mean,
+                "optims": [o.state_dict() for o in optims],
+                "step": done,
+                "seconds": seconds,
             }
             torch.save(state, state_path.with_suffix(".new"))
-            os.replace(state_path.with_suffix(".new"), state_path)
+            state_path.with_suffix(".new").replace(state_path)
+
+
+def learn_tokenizer(seed: int, out: Path) -> None:
+    """Learns the pieces from a sample of the mixture."""
+    sample = Mixture(seed)
+    texts = []
+    for _ in range(20_000):
+        for pair in (sample.terse(), sample.reading(3, 0.1), sample.free()):
+            texts += [pair.source, pair.target]
+    make_tokenizer(texts, out)
 
 
 def main() -> None:
@@ -222,8 +270,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and text")
     parser.add_argument("--steps", type=int, default=STEPS, help="training steps")
     parser.add_argument("--resume", action="store_true", help="go on from out/state.pt")
+    parser.add_argument("--history", default="", help="a sentence for the card about this run")
     arguments = parser.parse_args()
-    pretrain(arguments.out, arguments.seed, arguments.steps, resume=arguments.resume)
+    out: Path = arguments.out
+    pretrain(out, arguments.seed, arguments.steps, resume=arguments.resume)
+    finish(out, arguments.seed, arguments.history)
+    (out / "state.pt").unlink()
 
 
 if __name__ == "__main__":

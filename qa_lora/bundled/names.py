@@ -9,7 +9,9 @@ ONSETS = (
     "v vl w y z zh"
 ).split()
 VOWELS = "a e i o u a e i o u a e i o u ai au ea ei ia ie io oa oo ou y".split()
-CODAS = [""] * 30 + "b ck d f g k l ll m n n n nd ng nk nt p r r rd rk rn rt s s sh ss st t th x z".split()
+CODAS = [
+    ""
+] * 30 + "b ck d f g k l ll m n n n nd ng nk nt p r r rd rk rn rt s s sh ss st t th x z".split()
 PLACE_ENDINGS = "ia land stan burg ton ville ford berg dor mouth mere stead o a us is ar en".split()
 
 REAL_PEOPLE = (

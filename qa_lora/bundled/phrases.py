@@ -214,28 +214,50 @@ HELD_OUT_FRAMES = [
 ]
 
 HELD_OUT_SENTENCES = {
-    "capital": ["What is the name of the capital city in {x}?", "Which city does {x} call its "
-                "capital?"],
-    "continent": ["To which continent does {x} belong?", "Which continent would I travel to if I "
-                  "went to {x}?"],
-    "currency": ["Which currency would I need to pay in {x}?", "What is the official currency "
-                 "of {x}?"],
-    "calling_code": ["What is the international dialling code for {x}?", "Which code should I dial "
-                     "to phone someone in {x}?"],
-    "domain": ["Which top-level domain is assigned to {x}?", "What is the country domain of {x} on "
-               "the internet?"],
-    "symbol": ["By which symbol do chemists know {x}?", "What is {x}'s symbol in the periodic "
-               "table?"],
-    "atomic_number": ["At which atomic number do I find {x}?", "What is the atomic number that "
-                      "{x} has?"],
-    "country_of_capital": ["What is the country that has its capital in {x}?", "If {x} is the "
-                           "capital, which country is it?"],
-    "country_of_domain": ["A web address ends in {x}, so which country is it from?", "To which "
-                          "country does the domain {x} belong?"],
-    "element_of_symbol": ["Which element do chemists write as {x}?", "What is the name of the "
-                          "element with symbol {x}?"],
-    "element_of_number": ["Which element sits at number {x} of the periodic table?", "What is the "
-                          "name of the element with atomic number {x}?"],
+    "capital": [
+        "What is the name of the capital city in {x}?",
+        "Which city does {x} call its capital?",
+    ],
+    "continent": [
+        "To which continent does {x} belong?",
+        "Which continent would I travel to if I went to {x}?",
+    ],
+    "currency": [
+        "Which currency would I need to pay in {x}?",
+        "What is the official currency of {x}?",
+    ],
+    "calling_code": [
+        "What is the international dialling code for {x}?",
+        "Which code should I dial to phone someone in {x}?",
+    ],
+    "domain": [
+        "Which top-level domain is assigned to {x}?",
+        "What is the country domain of {x} on the internet?",
+    ],
+    "symbol": [
+        "By which symbol do chemists know {x}?",
+        "What is {x}'s symbol in the periodic table?",
+    ],
+    "atomic_number": [
+        "At which atomic number do I find {x}?",
+        "What is the atomic number that {x} has?",
+    ],
+    "country_of_capital": [
+        "What is the country that has its capital in {x}?",
+        "If {x} is the capital, which country is it?",
+    ],
+    "country_of_domain": [
+        "A web address ends in {x}, so which country is it from?",
+        "To which country does the domain {x} belong?",
+    ],
+    "element_of_symbol": [
+        "Which element do chemists write as {x}?",
+        "What is the name of the element with symbol {x}?",
+    ],
+    "element_of_number": [
+        "Which element sits at number {x} of the periodic table?",
+        "What is the name of the element with atomic number {x}?",
+    ],
 }
 
 

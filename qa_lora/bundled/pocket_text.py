@@ -34,15 +34,11 @@ class Mixture:
         self.entities = list(rows_by_entity())
 
     def terse(self) -> Pair:
-        """Draws a plain question: a fact, something unknown, or several facts at once."""
-        draw = self.rng.random()
-        if draw < 0.70:
+        """Draws a plain question: a fact, or something unknown."""
+        if self.rng.random() < 0.74:
             fact = self.rng.choice(self.facts)
             return Pair(prompt(ask(fact, self.rng)), fact.answer)
-        if draw < 0.96:
-            return Pair(prompt(ask_unknown(self.rng)), UNKNOWN_ANSWER)
-        question, answer = list_question(self.rng.choice(self.entities), self.rng)
-        return Pair(prompt(question), answer)
+        return Pair(prompt(ask_unknown(self.rng)), UNKNOWN_ANSWER)
 
     def reading(self, longest: int, copies: float) -> Pair:
         """Draws a passage of at most `longest` sentences, or (a share of `copies`) a word to copy."""
@@ -58,8 +54,11 @@ class Mixture:
             return Pair(*told(fact, self.rng))
         if draw < 0.65:
             return Pair(*patterned(fact, self.rng))
-        if draw < 0.85:
+        if draw < 0.80:
             return Pair(*listed(self.rng.choice(self.entities), self.rng))
+        if draw < 0.90:
+            question, answer = list_question(self.rng.choice(self.entities), self.rng)
+            return Pair(prompt(question), answer)
         return self.gaps()
 
     def gaps(self) -> Pair:

@@ -13,28 +13,47 @@ from qa_lora.bundled.phrases import ask, subject_in_sentence, upper_first
 from qa_lora.bundled.unknowns import ADJECTIVES, FUNCTION_WORDS, NOUNS, VERBS
 
 BODIES = {
-    "capital": ["{x} has {a} as its capital", "{a} is the capital city of {x}", "in {x} the "
-                "capital is {a}", "people in {x} call {a} their capital", "the capital of {x}: {a}"],
-    "continent": ["{x} lies in {a}", "you find {x} on the map of {a}", "{a} is where {x} is",
-                  "the continent of {x}: {a}", "{x} belongs to {a}"],
-    "currency": ["{x} uses the {a}", "the {a} is used in {x}", "shops in {x} take the {a}",
-                 "money in {x} means the {a}", "currency of {x}: {a}"],
-    "calling_code": ["{x} has the calling code {a}", "dial {a} and you reach {x}", "{a} is the "
-                     "phone code of {x}", "numbers of {x} begin with {a}", "code of {x}: {a}"],
-    "domain": ["{x} uses the domain {a}", "{a} is the web ending of {x}", "sites of {x} end in {a}",
-               "on the internet {x} is {a}", "domain of {x}: {a}"],
-    "symbol": ["{x} has the symbol {a}", "{a} stands for {x}", "chemists write {x} as {a}",
-               "in formulas {x} is {a}", "symbol of {x}: {a}"],
-    "atomic_number": ["{x} has the atomic number {a}", "{a} is the number of {x}", "an atom of {x} "
-                      "has {a} protons", "in the table {x} is number {a}", "number of {x}: {a}"],
-    "country_of_capital": ["{x} is the capital of {a}", "{a} has the capital {x}", "{a} is governed "
-                           "from {x}", "the country of {x}: {a}"],
-    "country_of_domain": ["{x} belongs to {a}", "{a} uses {x}", "sites with {x} come from {a}",
-                          "the country of {x}: {a}"],
-    "element_of_symbol": ["{x} stands for {a}", "{a} is written {x}", "{x} means {a}",
-                          "the element {x}: {a}"],
-    "element_of_number": ["number {x} is {a}", "{a} has the number {x}", "{x} protons make {a}",
-                          "element number {x}: {a}"],
+    "capital": (
+        "{x} has {a} as its capital|{a} is the capital city of {x}|in {x} the capital is {a}|"
+        "people in {x} call {a} their capital|the capital of {x}: {a}"
+    ),
+    "continent": (
+        "{x} lies in {a}|you find {x} on the map of {a}|{a} is where {x} is|"
+        "the continent of {x}: {a}|{x} belongs to {a}"
+    ),
+    "currency": (
+        "{x} uses the {a}|the {a} is used in {x}|shops in {x} take the {a}|"
+        "money in {x} means the {a}|currency of {x}: {a}"
+    ),
+    "calling_code": (
+        "{x} has the calling code {a}|dial {a} and you reach {x}|{a} is the phone code of {x}|"
+        "numbers of {x} begin with {a}|code of {x}: {a}"
+    ),
+    "domain": (
+        "{x} uses the domain {a}|{a} is the web ending of {x}|sites of {x} end in {a}|"
+        "on the internet {x} is {a}|domain of {x}: {a}"
+    ),
+    "symbol": (
+        "{x} has the symbol {a}|{a} stands for {x}|chemists write {x} as {a}|"
+        "in formulas {x} is {a}|symbol of {x}: {a}"
+    ),
+    "atomic_number": (
+        "{x} has the atomic number {a}|{a} is the number of {x}|an atom of {x} has {a} protons|"
+        "in the table {x} is number {a}|number of {x}: {a}"
+    ),
+    "country_of_capital": (
+        "{x} is the capital of {a}|{a} has the capital {x}|{a} is governed from {x}|"
+        "the country of {x}: {a}"
+    ),
+    "country_of_domain": (
+        "{x} belongs to {a}|{a} uses {x}|sites with {x} come from {a}|the country of {x}: {a}"
+    ),
+    "element_of_symbol": (
+        "{x} stands for {a}|{a} is written {x}|{x} means {a}|the element {x}: {a}"
+    ),
+    "element_of_number": (
+        "number {x} is {a}|{a} has the number {x}|{x} protons make {a}|element number {x}: {a}"
+    ),
 }
 OPENERS = (
     "Well,|Yes,|As far as I know,|Look here:|I believe that|They say that|Oh,|Fine,|Right:|Indeed,|"
@@ -54,8 +73,12 @@ WISHES = (
     "In a letter: |Politely: |Answer this question in a sentence: |Answer in other words: "
 ).split("|")
 LABELS = {
-    "capital": "Capital", "continent": "Continent", "currency": "Currency",
-    "calling_code": "Calling code", "domain": "Internet domain", "symbol": "Symbol",
+    "capital": "Capital",
+    "continent": "Continent",
+    "currency": "Currency",
+    "calling_code": "Calling code",
+    "domain": "Internet domain",
+    "symbol": "Symbol",
     "atomic_number": "Atomic number",
 }
 
@@ -63,7 +86,9 @@ LABELS = {
 def body(fact: Fact, rng: random.Random) -> str:
     """States the fact without a full stop; either side may be in capitals or not."""
     answer = named(fact.answer) if fact.answer in rows_by_entity() else fact.answer
-    return rng.choice(BODIES[fact.relation]).format(x=subject_in_sentence(fact), a=answer)
+    return rng.choice(BODIES[fact.relation].split("|")).format(
+        x=subject_in_sentence(fact), a=answer
+    )
 
 
 def told(fact: Fact, rng: random.Random) -> tuple[str, str]:
@@ -105,8 +130,16 @@ def listed(entity: str, rng: random.Random) -> tuple[str, str]:
         (f"{i}. " if mark == "1" else mark) + LABELS[key] + join + row[key]
         for i, key in enumerate(keys, 1)
     ]
-    head = rng.choice(("", f"{entity}\n", f"{upper_first(named(entity))}:\n", "Notes:\n",
-                       f"About {named(entity)}\n", f"{rng.choice(OPENERS)}\n"))
+    head = rng.choice(
+        (
+            "",
+            f"{entity}\n",
+            f"{upper_first(named(entity))}:\n",
+            "Notes:\n",
+            f"About {named(entity)}\n",
+            f"{rng.choice(OPENERS)}\n",
+        )
+    )
     wanted = ", ".join(LABELS[key].lower() for key in keys)
     prompt = f"List with {mark.strip() or 'nothing'}: {wanted} of {named(entity)}"
     return prompt, head + "\n".join(lines)
@@ -119,7 +152,12 @@ def list_question(entity: str, rng: random.Random) -> tuple[str, str]:
     count = min(len(known), rng.choice((2, 2, 3, 3, 4, 5)))
     number = {2: "two", 3: "three", 4: "four", 5: "five"}[count]
     form = rng.choice(
-        ("List {n} facts about {x}.", "Name {n} facts about {x}.", "Give me {n} facts about {x}.",
-         "{n} facts about {x}", "What {n} facts do you know about {x}?")
+        (
+            "List {n} facts about {x}.",
+            "Name {n} facts about {x}.",
+            "Give me {n} facts about {x}.",
+            "{n} facts about {x}",
+            "What {n} facts do you know about {x}?",
+        )
     )
     return upper_first(form.format(n=number, x=named(entity))), ", ".join(known[:count])

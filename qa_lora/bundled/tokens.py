@@ -1,5 +1,6 @@
 """The tokenizer of `pocket`: byte-level BPE, so that any text survives, newlines and all."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,3 +51,16 @@ def make_tokenizer(texts: Iterable[str], folder: Path) -> None:
         model_max_length=512,
         clean_up_tokenization_spaces=False,
     ).save_pretrained(folder)
+
+
+def keep_marks_as_text(folder: Path) -> None:
+    """Has the saved tokenizer take `</s>` and its like in a text for text, as anyone may type it.
+
+    The class is named as older transformers know it too.
+    """
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("is_local", "local_files_only", "backend"):
+        config.pop(key, None)
+    config.update(split_special_tokens=True, tokenizer_class="PreTrainedTokenizerFast")
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

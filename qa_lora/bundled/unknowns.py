@@ -93,6 +93,51 @@ FUNCTION_WORDS = (
     "should are was were my your his her it that this there from about on at by as if then than "
     "most more many much best first last name tell me please give some any"
 ).split()
+ABOUT_KNOWN = (
+    "Who is the {w} of {x}?|How big is the {w} of {x}?|Why is {x} so {a}?|Where is the {w} of "
+    "{x}?|How {a} is {x}?|When did {x} get its {w}?|How many {n}s are there in {x}?|Is {x} "
+    "{a}?|Where is {x}?|Who discovered {x}?|What can I see in {x}?|Tell me a story about {x}.|"
+    "How far is it to {x}?|Who lives in {x}?|Why do people like {x}?|Should I buy a {n} in "
+    "{x}?|What happened in {x}?|Do they have {n}s in {x}?|How do I {v} a {n} in {x}?|Which {n} "
+    "is the best in {x}?|Is {x} a {n}?|How old is {x}?|What is {x} made of?|Who invented {x}?"
+).split("|")
+MIXED = (
+    "Why is {a} the {r} of {x}?|How many people live in the {r} of {x}?|Who chose the {r} of "
+    "{x}?|When did {x} get its {r}?|What is the population of {a}?|Is the {r} of {x} better "
+    "than the {r} of {y}?|How do I get from {a} to {b}?|What is the distance between {x} and "
+    "{y}?|How old is the {r} of {x}?|What rhymes with {x}?|Which is bigger, {x} or {y}?|What "
+    "is the mayor of the {r} of {x}?|What was the {r} of {x} 300 years ago?|Do you like {a}?|"
+    "How many letters are in {x}?|Who was born in {a}?"
+).split("|")
+TRIVIA = (
+    "Who {did} {t}?|Who {did} the {n} of {t}?|When was {p} born?|When did {t} {h}?|When was "
+    "{t} {did}?|Where was {p} born?|Where is {t}?|What is {t}?|What is {t} made of?|What did "
+    "{p} {v}?|Who was {p}?|How did {p} die?|What {n} did {p} like?|In which year did {p} {v} "
+    "{t}?|Which {n} is the most {a}?|What does {t} mean?|How many {n}s are there?|How much "
+    "does {t} cost?|What colour is {t}?|What is the {a}est {n}?|Which {n} has the most {n2}s?|"
+    "What is the name of the {n} in {t}?|Who is the {n} of {p}?|How long is {t}?|What do {n}s "
+    "eat?|Where do {n}s come from?|What is the {n} of {p}?|What is the difference between {t} "
+    "and {t2}?|Name three {n}s.|Define {n}.|Which {n} {did} the {n2}?|What kind of {n} is {t}?|"
+    "Who has {t}?|How old is {p}?|Is {t} a {n2}?|Are {n}s {a}?|Can {n}s {v}?|What happens when "
+    "{t} meets {t2}?|What is the history of {t}?"
+).split("|")
+HOW_AND_WHY = (
+    "How do I {v} {t}?|How can I {v} {t} and {v2} it?|How to {v} {t}|How does {t} work?|Why is "
+    "{t} {a}?|Why are {n}s {a}?|Why do {n}s {v}?|Why does {t} {h}?|Why did {p} {v} {t}?|Should "
+    "I {v} {t}?|Explain {t}.|What is the best way to {v} {t}?|Can you {v} {t}?|How long does "
+    "it take to {v} {t}?|What do I need to {v} {t}?|Write about {t}.|Describe {t} for me.|Give "
+    "me advice about {t}.|Recommend a {a} {n}.|Which {n} should I {v}?|How many {n}s do I need "
+    "to {v} {t}?|Is it {a} to {v} {t}?|What if {t} {h}s?|Tell me about {t}.|What would {p} say "
+    "about {t}?|How would you {v} {t}?|Where can I {v} {t}?|When should I {v} {t}?|Do {n}s {v} "
+    "{n2}s?"
+).split("|")
+ARITHMETIC = (
+    "What is {a} + {b}?|What is {a} plus {b}?|What is {a} times {b}?|{a} - {b}|{a} * {b} = ?|"
+    "How much is {a} minus {b}?|Divide {a} by {b}.|What is {a} divided by {b}?|What is the "
+    "square root of {a}?|Is {a} even?|Add {a} and {b}.|What is {a} percent of {b}?|({a} + {b}) "
+    "* {c}|Which number is bigger, {a} or {b}?|What comes after {a}?|Half of {a}|How many {n}s "
+    "are {a} {n}s and {b} {n}s?|Count from {a} to {b}.|{a}|{a}/{b}"
+).split("|")
 
 
 def unknown_place(rng: random.Random) -> str:
@@ -115,14 +160,18 @@ def of_unknown_entity(rng: random.Random) -> str:
     relation = rng.choice(list(NOUN_PHRASES))
     if relation in ("symbol", "atomic_number"):
         draw = rng.random()
-        subject = rng.choice(SUBSTANCES) if draw < 0.4 else invent(rng).lower() + (
-            "ium" if draw < 0.7 else ""
+        subject = (
+            rng.choice(SUBSTANCES)
+            if draw < 0.4
+            else invent(rng).lower() + ("ium" if draw < 0.7 else "")
         )
     elif relation == "element_of_number":
         subject = str(rng.randint(119, 9999))
     elif relation == "element_of_symbol":
-        subject = invent(rng)[: rng.choice((3, 4))] if rng.random() < 0.7 else rng.choice(
-            ("Q", "J", "Jq", "Qx", "Zz", "Xx", "Aa", "Bb", "Dd", "Vv", "Wq", "Uu")
+        subject = (
+            invent(rng)[: rng.choice((3, 4))]
+            if rng.random() < 0.7
+            else rng.choice(("Q", "J", "Jq", "Qx", "Zz", "Xx", "Aa", "Bb", "Dd", "Vv", "Wq", "Uu"))
         )
     elif relation == "country_of_domain":
         subject = "." + rng.choice(("com", "org", "net", "xyz", "info", "qq", "zzz", "edu", "app"))
@@ -153,107 +202,67 @@ def of_unknown_property(rng: random.Random) -> str:
     else:
         wanted = rng.choice(properties)
     if rng.random() < 0.25:
-        return rng.choice(
-            (
-                "Who is the {w} of {x}?", "How big is the {w} of {x}?", "Why is {x} so {a}?",
-                "Where is the {w} of {x}?", "How {a} is {x}?", "When did {x} get its {w}?",
-                "How many {n}s are there in {x}?", "Is {x} {a}?", "Where is {x}?",
-                "Who discovered {x}?", "What can I see in {x}?", "Tell me a story about {x}.",
-                "How far is it to {x}?", "Who lives in {x}?", "Why do people like {x}?",
-                "Should I buy a {n} in {x}?", "What happened in {x}?", "Do they have {n}s in {x}?",
-                "How do I {v} a {n} in {x}?", "Which {n} is the best in {x}?", "Is {x} a {n}?",
-                "How old is {x}?", "What is {x} made of?", "Who invented {x}?",
-            )
-        ).format(w=wanted, x=subject, a=rng.choice(ADJECTIVES), n=rng.choice(NOUNS),
-                 v=rng.choice(VERBS))
+        return rng.choice(ABOUT_KNOWN).format(
+            w=wanted, x=subject, a=rng.choice(ADJECTIVES), n=rng.choice(NOUNS), v=rng.choice(VERBS)
+        )
     form = rng.choice(("the {w} of {x}", "the {w} of {x}", "the {w} in {x}", "{x}'s {w}"))
     return frame(form.format(w=wanted, x=subject), rng)
 
 
 def of_known_things_mixed(rng: random.Random) -> str:
     """Asks something that has a known fact's words in it but is not that fact."""
-    fact = rng.choice(_FACTS_BY_RELATION[rng.choice(("capital", "currency", "continent",
-                                                     "symbol"))])
+    fact = rng.choice(
+        _FACTS_BY_RELATION[rng.choice(("capital", "currency", "continent", "symbol"))]
+    )
     other = rng.choice(_FACTS_BY_RELATION[fact.relation])
     word = fact.relation
-    return rng.choice(
-        (
-            "Why is {a} the {r} of {x}?", "How many people live in the {r} of {x}?",
-            "Who chose the {r} of {x}?", "When did {x} get its {r}?",
-            "What is the population of {a}?", "Is the {r} of {x} better than the {r} of {y}?",
-            "How do I get from {a} to {b}?", "What is the distance between {x} and {y}?",
-            "How old is the {r} of {x}?", "What rhymes with {x}?", "Which is bigger, {x} or {y}?",
-            "What is the mayor of the {r} of {x}?", "What was the {r} of {x} 300 years ago?",
-            "Do you like {a}?", "How many letters are in {x}?", "Who was born in {a}?",
-        )
-    ).format(a=fact.answer, b=other.answer, r=word, x=named(fact.subject), y=named(other.subject))
+    return rng.choice(MIXED).format(
+        a=fact.answer, b=other.answer, r=word, x=named(fact.subject), y=named(other.subject)
+    )
 
 
 def trivia(rng: random.Random) -> str:
     """Asks who, when, where, what about people and things."""
-    return rng.choice(
-        (
-            "Who {did} {t}?", "Who {did} the {n} of {t}?", "When was {p} born?", "When did {t} {h}?",
-            "When was {t} {did}?", "Where was {p} born?", "Where is {t}?", "What is {t}?",
-            "What is {t} made of?", "What did {p} {v}?", "Who was {p}?", "How did {p} die?",
-            "What {n} did {p} like?", "In which year did {p} {v} {t}?", "Which {n} is the most {a}?",
-            "What does {t} mean?", "How many {n}s are there?", "How much does {t} cost?",
-            "What colour is {t}?", "What is the {a}est {n}?", "Which {n} has the most {n2}s?",
-            "What is the name of the {n} in {t}?", "Who is the {n} of {p}?", "How long is {t}?",
-            "What do {n}s eat?", "Where do {n}s come from?", "What is the {n} of {p}?",
-            "What is the difference between {t} and {t2}?", "Name three {n}s.", "Define {n}.",
-            "Which {n} {did} the {n2}?", "What kind of {n} is {t}?", "Who has {t}?",
-            "How old is {p}?", "Is {t} a {n2}?", "Are {n}s {a}?", "Can {n}s {v}?",
-            "What happens when {t} meets {t2}?", "What is the history of {t}?",
-        )
-    ).format(did=rng.choice(WHO_DID), t=thing(rng), t2=thing(rng), p=_person(rng),
-             n=rng.choice(NOUNS), n2=rng.choice(NOUNS), a=rng.choice(ADJECTIVES),
-             v=rng.choice(VERBS), h=rng.choice(HAPPENED))
+    return rng.choice(TRIVIA).format(
+        did=rng.choice(WHO_DID),
+        t=thing(rng),
+        t2=thing(rng),
+        p=_person(rng),
+        n=rng.choice(NOUNS),
+        n2=rng.choice(NOUNS),
+        a=rng.choice(ADJECTIVES),
+        v=rng.choice(VERBS),
+        h=rng.choice(HAPPENED),
+    )
 
 
 def how_and_why(rng: random.Random) -> str:
     """Asks for a way, a reason or advice."""
-    return rng.choice(
-        (
-            "How do I {v} {t}?", "How can I {v} {t} and {v2} it?", "How to {v} {t}",
-            "How does {t} work?", "Why is {t} {a}?", "Why are {n}s {a}?", "Why do {n}s {v}?",
-            "Why does {t} {h}?", "Why did {p} {v} {t}?", "Should I {v} {t}?", "Explain {t}.",
-            "What is the best way to {v} {t}?", "Can you {v} {t}?", "How long does it take to {v} "
-            "{t}?", "What do I need to {v} {t}?", "Write about {t}.", "Describe {t} for me.",
-            "Give me advice about {t}.", "Recommend a {a} {n}.", "Which {n} should I {v}?",
-            "How many {n}s do I need to {v} {t}?", "Is it {a} to {v} {t}?", "What if {t} {h}s?",
-            "Tell me about {t}.", "What would {p} say about {t}?", "How would you {v} {t}?",
-            "Where can I {v} {t}?", "When should I {v} {t}?", "Do {n}s {v} {n2}s?",
-        )
-    ).format(v=rng.choice(VERBS), v2=rng.choice(VERBS), t=thing(rng), p=_person(rng),
-             n=rng.choice(NOUNS), n2=rng.choice(NOUNS), a=rng.choice(ADJECTIVES),
-             h=rng.choice(HAPPENED))
+    return rng.choice(HOW_AND_WHY).format(
+        v=rng.choice(VERBS),
+        v2=rng.choice(VERBS),
+        t=thing(rng),
+        p=_person(rng),
+        n=rng.choice(NOUNS),
+        n2=rng.choice(NOUNS),
+        a=rng.choice(ADJECTIVES),
+        h=rng.choice(HAPPENED),
+    )
 
 
 def arithmetic(rng: random.Random) -> str:
     """Asks for a calculation."""
     a, b, c = (rng.randint(0, 10 ** rng.randint(1, 4)) for _ in range(3))
-    return rng.choice(
-        (
-            "What is {a} + {b}?", "What is {a} plus {b}?", "What is {a} times {b}?",
-            "{a} - {b}", "{a} * {b} = ?", "How much is {a} minus {b}?", "Divide {a} by {b}.",
-            "What is {a} divided by {b}?", "What is the square root of {a}?", "Is {a} even?",
-            "Add {a} and {b}.", "What is {a} percent of {b}?", "({a} + {b}) * {c}",
-            "Which number is bigger, {a} or {b}?", "What comes after {a}?", "Half of {a}",
-            "How many {n}s are {a} {n}s and {b} {n}s?", "Count from {a} to {b}.", "{a}", "{a}/{b}",
-        )
-    ).format(a=a, b=b, c=c, n=rng.choice(NOUNS))
+    return rng.choice(ARITHMETIC).format(a=a, b=b, c=c, n=rng.choice(NOUNS))
 
 
 def word_salad(rng: random.Random) -> str:
     """Strings words, known and invented, together as a question would."""
     pools = (FUNCTION_WORDS, NOUNS, ADJECTIVES, VERBS)
-    words = []
-    for _ in range(rng.randint(2, 11)):
-        words.append(
-            invent(rng).lower() if rng.random() < 0.25 else rng.choice(rng.choice(pools))
-        )
-    text = " ".join(words)
+    text = " ".join(
+        invent(rng).lower() if rng.random() < 0.25 else rng.choice(rng.choice(pools))
+        for _ in range(rng.randint(2, 11))
+    )
     if rng.random() < 0.15:
         return text + " " + named(rng.choice(table()["countries"])["name"])
     return upper_first(text) + rng.choice(("?", "?", "?", ".", "!", ""))
