@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from qa_lora import runs
-from qa_lora.adapters import attach_adapter, attach_lora, save_adapter, training_mode
+from qa_lora.adapters import attach_adapter, attach_lora, training_mode
 from qa_lora.answering import Answer, Answerer, GenerationSettings, generate_batch, load
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.errors import ConfigError, ModelError, QALoRAError, RunError
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
+from tests.lively import make_adapter, make_model
 
 QUESTIONS = [
     "What is blue?",
@@ -30,39 +31,7 @@ EXAMPLES = [QAExample(id=str(i), question=q, answer="") for i, q in enumerate(QU
 
 @pytest.fixture(scope="module")
 def lively_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny T5 with weights so large that its answers depend on the question, and end."""
-    loaded = load_base(str(tiny_model), precision="fp32")
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weights in loaded.model.named_parameters():
-            if "layer_norm" not in name:
-                weights.copy_(4 * weights.std() * torch.randn_like(weights))
-        loaded.model.shared.weight[1] *= 1.6
-    folder = tmp_path_factory.mktemp("lively-t5")
-    loaded.model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
-    return folder
-
-
-def make_adapter(model: Path, folder: Path, **lora: object) -> Path:
-    """A LoRA adapter with random weights, saved as training does."""
-    loaded = load_base(str(model), precision="fp32")
-    settings = {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": "q,v,wo"} | lora
-    tuned = attach_lora(loaded.model, **settings)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, weights in tuned.named_parameters():
-            if "lora_B" in name:
-                weights.copy_(0.5 * torch.randn_like(weights))
-    save_adapter(
-        tuned,
-        folder,
-        tokenizer=loaded.tokenizer,
-        template=PromptTemplate(),
-        card="# card",
-        weights={name: p for name, p in tuned.named_parameters() if p.requires_grad},
-    )
-    return folder
+    return make_model(tiny_model, tmp_path_factory.mktemp("lively-t5"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from qa_lora import runs
+from qa_lora.answering import Answerer, GenerationSettings, load
+from qa_lora.config import TrainConfig
+from qa_lora.data import load_split, question_key
+from qa_lora.errors import ConfigError, DataError, RunError
+from qa_lora.evaluation import Progress, evaluate, evaluate_stream
+from qa_lora.report import Report, load_report
+from qa_lora.scoring import METRICS, score
+from tests.lively import make_adapter, make_model
+
+
+def write_rows(path: Path, rows: list[tuple[str, ...]], *columns: str) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns or ("question", "answer"))
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lively_model(tiny_model, tmp_path_factory) -> Path:
+    return make_model(tiny_model, tmp_path_factory.mktemp("lively-t5"))
+
+
+@pytest.fixture(scope="module")
+def run(lively_model, tmp_path_factory) -> runs.Run:
+    """A run over thirty questions, each with two right answers."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    rows = [
+        (f"What colour is thing {'very ' * (i % 7)}{i}?", answer, f"fact{i}")
+        for i in range(30)
+        for answer in (f"It is fact{i}", f"I think: fact{i}!")
+    ]
+    data = write_rows(folder / "rows.csv", rows, "question", "answer", "fact")
+    config = TrainConfig.build(
+        model=str(lively_model), data=str(data), precision="fp32", test_fraction=0.4,
+        max_new_tokens=6,
+    )  # fmt: skip
+    made = runs.create(config, folder / "runs")
+    make_adapter(lively_model, made.adapter)
+    return made
+
+
+@pytest.fixture(scope="module")
+def answerer(run) -> Answerer:
+    return load(run)
+
+
+@pytest.fixture(scope="module")
+def report(run, answerer) -> Report:
+    return evaluate(run, answerer=answerer)
+
+
+def test_it_tells_how_far_it_is_and_ends_with_the_report(run, answerer):
+    *progress, last = evaluate_stream(run, answerer=answerer, save=False)
+    assert isinstance(last, Report)
+    assert progress[0] == Progress(0, 12)
+    assert progress[-1] == Progress(12, 12)
+    assert [p.done for p in progress] == sorted({p.done for p in progress})
+    assert last.number is None
+
+
+def test_a_question_with_several_answers_counts_once(report, run):
+    test = load_split(run.config()).test
+    assert len(test) == 24
+    assert report.rows == len(report.examples) == 12
+    for row in report.examples:
+        assert len(row.references) == 2
+        assert row.base_scores == score(row.base, row.references) | {
+            "fact_accuracy": row.base_scores["fact_accuracy"]
+        }
+
+
+def test_rows_are_in_the_order_of_the_split(report, run):
+    order = list(dict.fromkeys(example.question for example in load_split(run.config()).test))
+    assert [row.question for row in report.examples] == order
+
+
+def test_both_columns_hold_what_single_questions_get(report, answerer):
+    for row in report.examples[:4]:
+        assert row.base == answerer.answer(row.question, variant="base").text
+        assert row.tuned == answerer.answer(row.question).text
+
+
+def test_only_held_out_questions_are_scored(report, run):
+    split = load_split(run.config())
+    seen = {question_key(e.question) for e in (*split.train, *split.validation)}
+    assert not seen & {question_key(row.question) for row in report.examples}
+    assert report.fingerprint == split.fingerprint
+
+
+def test_means_and_differences_agree_with_the_rows(report):
+    assert set(report.base) == set(report.tuned) == {*METRICS, "fact_accuracy"}
+    assert set(report.difference) == set(report.base)
+    for metric in report.base:
+        base = [row.base_scores[metric] for row in report.examples]
+        tuned = [row.tuned_scores[metric] for row in report.examples]
+        assert report.base[metric] == pytest.approx(sum(base) / len(base))
+        assert report.tuned[metric] == pytest.approx(sum(tuned) / len(tuned))
+        gain = report.difference[metric]
+        assert gain["mean"] == pytest.approx(report.tuned[metric] - report.base[metric])
+        assert gain["low"] <= gain["mean"] <= gain["high"]
+        assert 0 < gain["p_value"] <= 1
+
+
+def test_the_report_says_how_it_was_made(report, run):
+    assert report.settings["data"] == run.config().data
+    assert report.settings["model"] == run.config().model
+    assert report.settings["max_new_tokens"] == 6
+    assert report.settings["precision"] == "float32"
+    assert report.cut_base > 0
+
+
+def test_it_is_saved_as_the_contract_says(report, run):
+    assert report.number is not None
+    assert run.evaluations() == [report.number]
+    assert load_report(run, report.number) == report
+    values = json.loads((run.evaluations_dir / f"{report.number}.json").read_text("utf-8"))
+    assert {"rows", "base", "tuned", "difference"} < set(values)
+    columns = pq.read_schema(run.evaluations_dir / f"{report.number}.parquet").names
+    assert {"id", "question", "references", "base", "tuned", "context"} < set(columns)
+    assert {f"{side}_{m}" for side in ("base", "tuned") for m in METRICS} < set(columns)
+
+
+def test_the_same_evaluation_again_gives_the_same(report, run, answerer):
+    again = evaluate(run, answerer=answerer, save=False)
+    assert again.examples == report.examples
+    assert (again.base, again.tuned, again.difference) == (
+        report.base,
+        report.tuned,
+        report.difference,
+    )
+
+
+def test_a_limit_draws_a_sample_that_depends_on_the_seed_alone(report, run, answerer):
+    def asked(**options):
+        found = evaluate(run, answerer=answerer, limit=4, save=False, **options)
+        return [row.id for row in found.examples]
+
+    whole = [row.id for row in report.examples]
+    assert asked() == asked()
+    assert len(asked()) == 4
+    assert asked() == [i for i in whole if i in asked()]
+    assert len({tuple(asked(seed=seed)) for seed in range(4)}) > 1
+    # Scores of a question do not depend on what else is asked.
+    one = evaluate(run, answerer=answerer, limit=1, save=False)
+    assert one.examples[0] in report.examples
+    assert one.difference["rougeL"]["p_value"] == 1.0
+
+
+def test_other_splits(run, answerer):
+    split = load_split(run.config())
+    found = evaluate(run, answerer=answerer, split="validation", save=False)
+    assert {row.question for row in found.examples} == {e.question for e in split.validation}
+
+
+def test_settings_can_be_given(run, answerer):
+    settings = GenerationSettings(max_new_tokens=1)
+    found = evaluate(run, answerer=answerer, limit=3, settings=settings, save=False)
+    assert found.cut_base > 0
+    assert found.settings["max_new_tokens"] == 1
+
+
+@pytest.mark.parametrize("wrong", [{"split": "tests"}, {"limit": 0}])
+def test_impossible_requests_are_refused(run, answerer, wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        evaluate(run, answerer=answerer, **wrong)
+
+
+def test_an_adapter_of_no_run_needs_data(run, answerer, tmp_path):
+    alone = Answerer(
+        answerer.model, answerer.tokenizer, template=answerer.template, max_source_tokens=64
+    )
+    with pytest.raises(DataError, match="belongs to no run"):
+        evaluate("somewhere", answerer=alone)
+    data = write_rows(tmp_path / "own.csv", [(f"Which {i}?", "this") for i in range(20)])
+    found = evaluate("somewhere", answerer=alone, data=str(data))
+    assert (found.rows, found.number) == (2, None)
+    assert set(found.base) == set(METRICS)
+    assert list(tmp_path.glob("**/*.json")) == []
+
+
+def test_other_data_never_brings_trained_questions_back(run, answerer, tmp_path):
+    trained = load_split(run.config()).train
+    rows = [(e.question.upper(), "x") for e in trained]
+    fresh = [(f"Fresh {i}?", "x") for i in range(10)]
+    data = write_rows(tmp_path / "mixed.csv", [*rows, *fresh])
+    found = evaluate(run, answerer=answerer, data=str(data), save=False)
+    assert found.examples
+    assert all(row.question.startswith("Fresh") for row in found.examples)
+    only = write_rows(tmp_path / "only.csv", rows)
+    with pytest.raises(DataError, match="no questions to score"):
+        evaluate(run, answerer=answerer, data=str(only), save=False)
+
+
+def test_facts_are_counted_where_rows_name_some(run, answerer, tmp_path):
+    rows = [(f"Which {i}?", "a", "") for i in range(20)]
+    data = write_rows(tmp_path / "empty.csv", rows, "question", "answer", "fact")
+    found = evaluate(run, answerer=answerer, data=str(data), save=False)
+    assert "fact_accuracy" not in found.base
+    assert "fact_accuracy" not in found.difference
+
+
+def test_leaving_early_saves_nothing(run, answerer):
+    before = run.evaluations()
+    stream = evaluate_stream(run, answerer=answerer)
+    next(stream)
+    stream.close()
+    assert run.evaluations() == before
+
+
+def test_a_run_without_an_adapter(run, tmp_path):
+    bare = runs.create(run.config(), tmp_path / "runs")
+    with pytest.raises(RunError, match="no adapter"):
+        evaluate(bare)
+
+
+def test_an_adapter_folder_inside_a_run_is_the_run(run, report):
+    found = evaluate(run.adapter, limit=2)
+    assert found.number == report.number + 1
+    assert run.evaluations() == [report.number, found.number]
