@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,8 +65,7 @@ def qa_csv(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_runs_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _own_runs_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test writes into the checkout, and none asks the Hub."""
     monkeypatch.setenv("QA_LORA_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ def changed(config: TrainConfig, **settings: Any) -> TrainConfig:
 
 def losses(events: list[Event]) -> list[float]:
     return [event.loss for event in events if isinstance(event, Step)]
+
+
+def collect(events: Iterator[Event], seen: list[Event]) -> None:
+    """Like `seen.extend(events)`, but seen by whoever asks in between."""
+    for event in events:
+        seen += [event]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -180,12 +187,8 @@ def test_stopped_and_resumed_equals_uninterrupted(
     whole = list(train(config, tmp_path / "whole"))
 
     first: list[Event] = []
-    for event in train(
-        config,
-        tmp_path / "parts",
-        should_stop=lambda: bool(losses(first)) and len(losses(first)) >= stop_at,
-    ):
-        first.append(event)
+    events = train(config, tmp_path / "parts", should_stop=lambda: len(losses(first)) >= stop_at)
+    collect(events, first)
     assert isinstance(first[-1], Finished) and first[-1].reason == "stopped"
     assert first[-1].step == stop_at
     second = list(train(config, tmp_path / "parts", resume=True))
@@ -242,7 +245,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_adapter(
     with pytest.raises(TrainingError, match=r"loss became nan .* in step 6"):
         for event in train(config, tmp_path):
             seen.append(event)
-            poisoned = isinstance(event, Step) and event.step == 5 or poisoned
+            poisoned = poisoned or (isinstance(event, Step) and event.step == 5)
     assert isinstance(seen[-1], Step)
     for value in weights(tmp_path).values():
         assert torch.isfinite(value).all()
@@ -270,11 +273,9 @@ def test_every_variant_trains_and_resumes(
 ) -> None:
     config = changed(config, **settings)
     whole = list(train(config, tmp_path / "whole"))
-    first = []
-    for event in train(
-        config, tmp_path / "parts", should_stop=lambda: any(e.step == 5 for e in first)
-    ):
-        first.append(event)
+    first: list[Event] = []
+    events = train(config, tmp_path / "parts", should_stop=lambda: len(losses(first)) >= 5)
+    collect(events, first)
     second = list(train(config, tmp_path / "parts", resume=True))
     assert losses(whole) == losses(first) + losses(second)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
@@ -297,8 +298,7 @@ def test_disk_full_while_saving_leaves_the_last_checkpoint(
 
     monkeypatch.setattr(module, "save_file", full)
     with pytest.raises(TrainingError, match="No space left on device"):
-        for event in train(config, tmp_path):
-            seen.append(event)
+        collect(train(config, tmp_path), seen)
     monkeypatch.undo()
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["step"] == 4
     assert isinstance(list(train(config, tmp_path, resume=True))[-1], Finished)
