@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 
 from qa_lora.data.sources import UPLOAD_LIMIT_BYTES
-from qa_lora.ui import train as train_tab
 from qa_lora.ui.compare import build_compare, wire_compare
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
 from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
 from qa_lora.ui.theme import STYLE, make_theme
+from qa_lora.ui.train import build_train
+from qa_lora.ui.train_events import show_run, shown_by, wire_train
 
 __all__ = ["build_app", "launch_options"]
 
@@ -47,7 +48,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         header = build_header(engine)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Train", id="train"):
-                train = train_tab.build_train(engine, first)
+                train = build_train(engine, first)
             with gr.Tab("Compare", id="compare") as tab:
                 compare = build_compare(tab)
             with gr.Tab("Evaluate", id="evaluate") as tab:
@@ -71,7 +72,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
                 header.run: gr.Dropdown(choices=choices, value=run_id),
                 header.light: light,
                 header.device: device_html(engine),
-                **train_tab.show_run(engine, train, run_id, log, smoothing),
+                **show_run(engine, train, run_id, log, smoothing),
                 seen: now,
             }
 
@@ -80,7 +81,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             return look(choose_run(engine, remembered), log, smoothing, "")
 
         view = [train.log, train.smoothing]
-        shown = [header.run, header.light, header.device, *train_tab.shown_by(train), seen]
+        shown = [header.run, header.light, header.device, *shown_by(train), seen]
         quiet: dict[str, Any] = {
             "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
         }  # fmt: skip
@@ -95,7 +96,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             [header.run, *view, seen], shown, trigger_mode="always_last", **quiet,
         )  # fmt: skip
         header.run.input(lambda run_id: run_id, header.run, header.remembered, **quiet)
-        train_tab.wire_train(engine, header, train, refresh)
+        wire_train(engine, header, train, refresh)
         wire_compare(engine, header, compare)
         wire_evaluate(engine, header, evaluate, downloads)
         train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)

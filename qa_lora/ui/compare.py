@@ -19,6 +19,7 @@ from qa_lora.ui.words import marked, note
 if TYPE_CHECKING:
     from qa_lora.answering import Answer
     from qa_lora.data import QAExample
+    from qa_lora.runs import Run
 
 __all__ = ["CompareTab", "build_compare", "wire_compare"]
 
@@ -148,7 +149,7 @@ def wire_compare(engine: Engine, header: Header, tab: CompareTab) -> None:
             return
         waiting = '<span class="subdued">…</span>'
         yield {
-            tab.status: note("The model is loaded first." if not engine.holds(run) else "…"),
+            tab.status: note(_before(engine, run)),
             tab.base: _pane("base", waiting, ""),
             tab.tuned: _pane("tuned", waiting, ""),
             tab.reference: "",
@@ -214,6 +215,14 @@ def wire_compare(engine: Engine, header: Header, tab: CompareTab) -> None:
     runs.append(surprised.then(answer, ask, shown, **one))
     tab.stop.click(lambda: "", None, tab.status, cancels=runs, **free)
     gr.on([tab.tab.select, header.run.change], offer, header.run, offered, **free)
+
+
+def _before(engine: Engine, run: Run) -> str:
+    """What has to happen before the first word comes."""
+    other = engine.scored_now()
+    if other is not None and other != run.id:
+        return f"The run {other} is being scored; your question is next."
+    return "Answering…" if engine.holds(run) else "Loading the model…"
 
 
 def _chips(held_out: tuple[QAExample, ...]) -> list[QAExample]:

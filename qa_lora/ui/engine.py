@@ -134,6 +134,10 @@ class Engine:
         """The run that somebody is working on."""
         return next((item.run for item in self.listed() if item.alive), None)
 
+    def scored_now(self) -> str | None:
+        """The id of the run that is being scored by this server."""
+        return next((job.run_id for job in list(self.jobs.values()) if job.busy), None)
+
     @contextmanager
     def model_turn(self, run: runs.Run) -> Iterator[None]:
         """Hold the one model in memory; waits while another run's is in use.

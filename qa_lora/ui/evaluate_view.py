@@ -133,7 +133,7 @@ def job_html(job: Job | None) -> str:
         share = job.done / job.total
         text = f"{job.done:,} of {job.total:,} questions answered by base and tuned."
     return (
-        f'<div class="headline" role="status"><div class="big">Scoring · {100 * share:.0f} %</div>'
+        f'<div class="headline"><div class="big">Scoring · {100 * share:.0f} %</div>'
         f'<p>{text} It goes on when this page is closed.</p><div class="bar">'
         f'<i style="width:{100 * share:.1f}%"></i></div></div>'
     )

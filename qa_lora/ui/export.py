@@ -20,7 +20,7 @@ def neutral(text: str) -> str:
 
     A quote is put in front of what a spreadsheet would run; everything else stays as it is.
     """
-    return f"'{text}" if text.lstrip(" ").startswith(_DANGEROUS) or text[:1] in "\t\r\n" else text
+    return f"'{text}" if text.lstrip(" ").startswith(_DANGEROUS) else text
 
 
 def to_csv(report: Report) -> str:

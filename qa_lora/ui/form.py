@@ -28,6 +28,7 @@ __all__ = [
     "model_choices",
     "model_info",
     "preset_values",
+    "shown_value",
     "to_settings",
 ]
 
@@ -98,9 +99,11 @@ def _control(name: str, value: Any) -> Any:
         return gr.Dropdown(list(get_args(kind)), value=value, **shared)
     if kind is bool:
         return gr.Checkbox(value=value, **shared)
-    if kind in (int, float):
+    if kind in (int, float) and not optional:
         step = 1 if kind is int else 0.0001 if name == "learning_rate" else 0.01
-        return gr.Number(value=value, step=step, placeholder="none" if optional else None, **shared)
+        return gr.Number(value=value, step=step, **shared)
+    if optional:  # An empty number field would be sent as 0.
+        return gr.Textbox(shown_value(name, value), placeholder="no limit", **shared)
     return gr.Textbox(value=value or "", lines=1, max_lines=4, **shared)
 
 
@@ -117,19 +120,31 @@ def preset_values(preset: str) -> dict[str, Any]:
     return {**defaults, **PRESETS.get(preset, {})}
 
 
+def shown_value(name: str, value: Any) -> Any:
+    """A setting's value as its control shows it."""
+    _, optional = _kind(TrainConfig.model_fields[name])
+    return ("" if value is None else str(value)) if optional else value
+
+
 def to_settings(values: Sequence[Any]) -> dict[str, Any]:
     """The controls' values, in the order of FIELDS, as settings; an empty text may mean None."""
     settings: dict[str, Any] = {}
     for name, value in zip(FIELDS, values, strict=True):
-        if isinstance(value, str):
-            value = value if name.endswith("prompt") else value.strip()
         kind, optional = _kind(TrainConfig.model_fields[name])
-        if value in ("", None) and optional:
+        if isinstance(value, str) and not name.endswith("prompt"):
+            value = value.strip()
+        if optional and value in ("", None):
             value = None
-        elif isinstance(value, float) and kind is int and value.is_integer():
+        elif kind is int and _is_whole(value):
             value = int(value)
         settings[name] = value
     return settings
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isdecimal()
+    return isinstance(value, float) and value.is_integer()
 
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -47,21 +47,26 @@ def build_header(engine: Engine) -> Header:
 
 def run_choices(engine: Engine) -> list[tuple[str, str]]:
     """The runs as (label, id), newest first; a label says what is unusual about a run."""
+    listed = engine.listed()
     return [
         (f"{item.run.id}{'' if item.status == 'finished' else f' · {item.status}'}", item.run.id)
-        for item in engine.listed()
-    ]
+        for item in listed
+    ] or [("no run yet", "")]
 
 
-def choose_run(engine: Engine, remembered: object) -> str | None:
-    """The run a page opens with: the one it showed last, else the busy one, else the newest."""
+def choose_run(engine: Engine, remembered: object) -> str:
+    """The run a page opens with: the one it showed last, else the busy one, else the newest.
+
+    Returns:
+        A run's id; empty when there are no runs.
+    """
     if isinstance(remembered, str) and engine.find(remembered):
         return remembered
     active = engine.active()
     if active is not None:
         return active.id
     listed = engine.listed()
-    return listed[0].run.id if listed else None
+    return listed[0].run.id if listed else ""
 
 
 def device_html(engine: Engine) -> str:

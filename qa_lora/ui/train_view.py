@@ -144,7 +144,7 @@ def _ended(run: runs.Run, status: str, progress: Progress, done: int) -> str:
 def _busy(word: str, text: str, share: float) -> str:
     width = 100 * min(1.0, max(0.0, share))
     return (
-        f'<div class="headline" role="status"><div class="big">{word} · {width:.0f} %</div>'
+        f'<div class="headline"><div class="big">{word} · {width:.0f} %</div>'
         f"<p>{escape(text)}</p>"
         f'<div class="bar"><i style="width:{width:.1f}%"></i></div></div>'
     )
