@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
 
+from qa_lora.cli import build_parser
 from qa_lora.config import TrainConfig
 from qa_lora.presets import PRESETS
 
@@ -68,3 +70,23 @@ def test_code_of_the_concepts_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     assert len(blocks) >= 8
     exec(compile("\n".join(blocks), "docs/concepts.md", "exec"), {})
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/concepts.md", "docs/architecture.md"])
+def test_commands_are_ones_the_command_line_takes(document: str) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    whole = re.findall(r"^qa-lora (.+)$", text, re.MULTILINE)
+    named = re.findall(r"`qa-lora ([^`]+)`", text)
+    if document == "README.md":
+        assert len(whole) >= 3
+        assert {command.split()[0] for command in named} >= set(_commands())
+    for command in [*whole, *(c for c in named if not c.startswith("-"))]:
+        if len(command.split()) > 1 or command in {"demo", "runs"}:
+            build_parser().parse_args(shlex.split(command))
+        else:
+            assert command in _commands()
+
+
+def _commands() -> list[str]:
+    (choices,) = (a.choices for a in build_parser()._actions if isinstance(a.choices, dict))
+    return list(choices)
