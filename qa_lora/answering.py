@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from qa_lora import runs
@@ -16,6 +15,7 @@ from qa_lora.batching import encode_prompts
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.errors import QALoRAError
+from qa_lora.following import follow
 from qa_lora.generation import Answer, GenerationSettings, Watch, generate_batch
 from qa_lora.locate import locate
 from qa_lora.models import load_base
@@ -36,12 +36,16 @@ __all__ = [
 ]
 
 Variant: TypeAlias = Literal["base", "tuned"]
+Told: TypeAlias = tuple[list[Answer], bool]
 
 ADAPTER_NAME: dict[Variant, str] = {"base": "__base__", "tuned": "default"}
 """What peft calls the rows of a mixed batch."""
 
-BATCH_TOKENS = {"cpu": 16_384, "cuda": 32_768, "mps": 16_384}
-"""Prompt and answer tokens, padding included, that are in one batch of :meth:`answer_pairs`."""
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 16_384, 32_768
+"""Prompt and answer tokens, padding included, in one batch of :meth:`Answerer.answer_pairs`.
+
+Their keys and values take about 6 GB for FLAN-T5 XL in bf16 at the larger figure.
+"""
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,8 @@ class Answerer:
             The example's index, the base model's answer and the tuned one; longest prompts first.
         """
         settings = settings or self.settings
-        budget = batch_tokens or BATCH_TOKENS[self.model.device.type]
+        on_cpu = self.model.device.type == "cpu"
+        budget = batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
         prompts = [self.template.render(e.question, e.context, e.history) for e in examples]
         if not prompts:
             return
@@ -195,7 +200,7 @@ class Answerer:
         history: Sequence[tuple[str, str]],
         variants: list[Variant],
         settings: GenerationSettings | None,
-    ) -> Iterator[tuple[list[Answer], bool]]:
+    ) -> Iterator[Told]:
         """Answers to one prompt while they grow, one for each variant, and whether they are done.
 
         A thread of its own generates, so that no torch context is open while the caller works and
@@ -204,46 +209,22 @@ class Answerer:
         if not question.strip():
             raise QALoRAError("There is no question.", "Write one to get an answer.")
         prompts = [self.template.render(question, context, history)] * len(variants)
-        updates: SimpleQueue[tuple[list[Answer], bool] | BaseException | None] = SimpleQueue()
-        left = threading.Event()
 
-        def watch(answers: list[Answer]) -> bool:
-            if answers:
-                updates.put((answers, False))
-            return not left.is_set()
+        def work(tell: Callable[[Told], None], left: Callable[[], bool]) -> None:
+            def watch(answers: list[Answer]) -> bool:
+                if answers:
+                    tell((answers, False))
+                return not left()
 
-        def work() -> None:
+            while not self._lock.acquire(timeout=0.1):
+                if left():
+                    return
             try:
-                with self._turn(left) as mine:
-                    if mine:
-                        chosen = settings or self.settings
-                        updates.put((self._generate(prompts, variants, chosen, watch), True))
-            except BaseException as error:
-                updates.put(error)
+                tell((self._generate(prompts, variants, settings or self.settings, watch), True))
             finally:
-                updates.put(None)
-
-        thread = threading.Thread(target=work, name="qa-lora-answer", daemon=True)
-        thread.start()
-        try:
-            while (update := updates.get()) is not None:
-                if isinstance(update, BaseException):
-                    raise update
-                yield update
-        finally:
-            left.set()
-            thread.join()
-
-    @contextmanager
-    def _turn(self, left: threading.Event) -> Iterator[bool]:
-        """Hold the model; gives False if the caller left while another one held it."""
-        while not (mine := self._lock.acquire(timeout=0.1)) and not left.is_set():
-            pass
-        try:
-            yield mine
-        finally:
-            if mine:
                 self._lock.release()
+
+        return follow(work, name="qa-lora-answer")
 
     def _generate(
         self,

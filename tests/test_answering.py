@@ -438,3 +438,20 @@ def test_an_adapter_of_the_bundled_model_finds_it_wherever_it_was(tmp_path):
 
     for name in ("pocket", "/elsewhere/site-packages/qa_lora/bundled/pocket"):
         assert _base_of({"base_model_name_or_path": name}, tmp_path) == "pocket"
+
+
+def test_a_fresh_adapter_on_the_bundled_model_changes_nothing(tmp_path):
+    folder = make_adapter(Path("pocket"), tmp_path / "a")
+    loaded = load_base("pocket", precision="fp32")
+    fresh = attach_lora(loaded.model, r=4, alpha=8, dropout=0.1, target_modules="all-linear")
+    answerer = Answerer(
+        fresh, loaded.tokenizer, template=PromptTemplate(), max_source_tokens=256,
+        settings=GenerationSettings(max_new_tokens=16),
+    )  # fmt: skip
+    *_, same = answerer.compare("What is the capital of Peru?")
+    assert said(same.base) == said(same.tuned)
+    assert same.base.text
+    *_, other = load(folder, precision="fp32").compare(
+        "What is the capital of Peru?", settings=answerer.settings
+    )
+    assert said(other.base) == said(same.base)
