@@ -90,7 +90,7 @@ def _pane(side: str, body: str, footer: str) -> str:
     name = "Base model" if side == "base" else "Fine-tuned"
     body = body or '<span class="subdued">The answer will appear here.</span>'
     return (
-        f'<div class="pane is-{side}" role="region" aria-label="{name}"><h3>{name}</h3>'
+        f'<div class="answer is-{side}" role="region" aria-label="{name}"><h3>{name}</h3>'
         f'<div class="text">{body}</div><footer>{footer or "&nbsp;"}</footer></div>'
     )
 

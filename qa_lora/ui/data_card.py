@@ -97,8 +97,9 @@ def _card(report: DataReport) -> str:
         if tokens is not None:
             text = f"median {tokens.median:,} tokens, {tokens.cut:.1%} cut at {tokens.limit:,}"
             facts.append((name, text.replace("%", " %"), "Longer ones lose their end."))
-    columns = ", ".join(f"{role}: {name}" for role, name in report.columns.items())
-    facts.append(("Columns", columns, "Which column is read as what."))
+    columns = ", ".join(f"{role}: {name}" for role, name in report.columns.items() if role != name)
+    if columns:
+        facts.append(("Columns", columns, "Which column is read as what."))
     items = "".join(
         f"<dt title='{escape(why)}'>{name}</dt><dd>{escape(text)}</dd>" for name, text, why in facts
     )

@@ -87,7 +87,7 @@ class Engine:
             from qa_lora.devices import device_summary
 
             summary = device_summary()
-            self.device = f"{summary.name}, {summary.precision}"
+            self.device = f"{summary.name}, {summary.precision}".replace("1 cores", "1 core")
             if not summary.name.startswith("CPU"):
                 self.device += f", {summary.memory_bytes / 1e9:.0f} GB"
             import qa_lora.answering

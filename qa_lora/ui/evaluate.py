@@ -82,8 +82,8 @@ def build_evaluate(tab: Any) -> EvaluateTab:
             200, label="At most, rows", minimum=1, precision=0, elem_id="rows", min_width=110
         )
         past = gr.Dropdown(
-            [], label="Finished evaluations", elem_id="past", interactive=True, min_width=190,
-            scale=3,
+            [], label="Finished evaluations", elem_id="past", interactive=True,
+            allow_custom_value=True, min_width=190, scale=3,
         )  # fmt: skip
         start = gr.Button("Score", variant="primary", elem_id="score", min_width=110)
     clock = gr.Timer(0.5, active=False)
@@ -91,13 +91,20 @@ def build_evaluate(tab: Any) -> EvaluateTab:
     headline = gr.HTML(NOTHING, elem_id="headline", js_on_load=None)
     metrics = gr.HTML("", elem_id="metrics", js_on_load=None)
     with gr.Row(visible=False, elem_id="options", equal_height=False) as options:
-        which = gr.Radio(list(view.FILTERS), value="Best", label="Rows shown", elem_id="which")
+        which = gr.Radio(
+            list(view.FILTERS),
+            value="Best",
+            label="Rows shown",
+            elem_id="which",
+            scale=3,
+            min_width=290,
+        )
         metric = gr.Dropdown(
             [(view.metric_name(m), m) for m in METRICS], value="rougeL", label="Sorted by gain in",
-            elem_id="metric", min_width=150, interactive=True,
+            elem_id="metric", min_width=150, interactive=True, scale=2,
         )  # fmt: skip
-        as_csv = gr.DownloadButton("Download CSV", elem_id="as-csv", min_width=120)
-        as_json = gr.DownloadButton("Download JSON", elem_id="as-json", min_width=120)
+        as_csv = gr.DownloadButton("Download CSV", elem_id="as-csv", min_width=120, size="md")
+        as_json = gr.DownloadButton("Download JSON", elem_id="as-json", min_width=120, size="md")
     with gr.Row(visible=False, elem_id="score-charts") as both:
         gain = gr.HTML("", elem_id="gain", min_width=300, js_on_load=charts.HOVER)
         scatter = gr.HTML("", elem_id="scatter", min_width=300, js_on_load=charts.HOVER)

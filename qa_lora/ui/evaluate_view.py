@@ -49,7 +49,7 @@ def metrics_html(report: Report) -> str:
         '<div class="card"><div class="scroll"><table class="metrics"><thead><tr><th>Metric</th>'
         '<th class="n base">Base</th><th class="n tuned">Tuned</th><th class="n">Difference</th>'
         "<th class='n' title='Where the true difference lies in 95 of 100 cases.'>95 % interval"
-        "</th><th style='width:34%'>-1 … 0 … +1</th>"
+        "</th><th style='width:34%'>from -1 to +1</th>"
         "<th class='n' title='Chance of such a difference if tuning changed nothing.'>p</th>"
         f"</tr></thead><tbody>{rows}</tbody></table></div>{cut}</div>"
     )

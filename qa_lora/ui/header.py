@@ -38,6 +38,9 @@ def build_header(engine: Engine) -> Header:
             container=False,
             elem_id="run",
             interactive=True,
+            # Else gradio refuses a page whose run another visitor's news has just replaced; what
+            # comes in is looked up in the folder anyway.
+            allow_custom_value=True,
         )
         device = gr.HTML(device_html(engine), elem_id="device", js_on_load=None)
         light = gr.HTML(light_html(engine), elem_id="light", js_on_load=None)
