@@ -107,7 +107,11 @@ def _tokenise(
 
 
 def _without(text: str, special: Sequence[str]) -> str:
-    """Text without what the tokenizer would read as a control token, such as a literal </s>."""
+    """Text without what the tokenizer would read as a control token, such as a literal </s>.
+
+    Halves of characters, which no tokenizer takes, become the replacement character.
+    """
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     while any(token in text for token in special):
         for token in special:
             text = text.replace(token, "")

@@ -301,10 +301,17 @@ def _spawn(run: Run) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": _with_this_package()},
             # A session of its own: closing the terminal or the app does not end the training.
             start_new_session=True,
         )
     _write_process(run, process.pid)
+
+
+def _with_this_package() -> str:
+    """PYTHONPATH with which the worker imports this package from any folder, installed or not."""
+    here = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
 
 
 def _write_process(run: Run, pid: int) -> None:

@@ -9,26 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from peft import PeftModel
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerBase, get_scheduler
 
 from qa_lora import checkpoint
-from qa_lora.adapters import attach_lora, count_parameters, save_adapter, training_mode
-from qa_lora.batching import IGNORED, Batch, EncodedExample, collate, encode, epoch_batches
-from qa_lora.checkpoint import Progress
+from qa_lora.adapters import count_parameters, save_adapter, training_mode
+from qa_lora.batching import IGNORED, Batch, collate
 from qa_lora.config import TrainConfig
-from qa_lora.data import DataSplit, load_split
-from qa_lora.data.example import QAExample
-from qa_lora.devices import choose_dtype, device_name, peak_memory_bytes
+from qa_lora.data import load_split
+from qa_lora.devices import device_name, peak_memory_bytes
 from qa_lora.errors import TrainingError
 from qa_lora.events import (
     Checkpointed,
@@ -42,9 +34,7 @@ from qa_lora.events import (
     Step,
 )
 from qa_lora.generation import generate_batch
-from qa_lora.model_card import adapter_card
-from qa_lora.models import load_base
-from qa_lora.prompts import PromptTemplate
+from qa_lora.session import Session, prepare
 
 __all__ = ["train"]
 
@@ -78,7 +68,7 @@ def train(
         QALoRAError: If data or model cannot be used, the loss is no longer a number, or the disk
             is full. What was saved before is intact.
     """
-    run = _prepare(config, folder, load_split(config))
+    run = prepare(config, folder, load_split(config))
     if resume:
         run.progress, run.best = checkpoint.load(
             folder / "checkpoint",
@@ -162,144 +152,7 @@ def train(
     )
 
 
-@dataclass
-class _Training:
-    """What the parts of the loop share."""
-
-    folder: Path
-    accelerator: Accelerator
-    model: PeftModel
-    """Unwrapped; `wrapped` is what computes gradients on many processes."""
-    wrapped: torch.nn.Module
-    tokenizer: PreTrainedTokenizerBase
-    template: PromptTemplate
-    dtype: torch.dtype
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    train_rows: list[EncodedExample]
-    validation_rows: list[EncodedExample]
-    probes: Sequence[QAExample]
-    test_rows: int
-    test_fingerprint: str
-    batch_size: int
-    """Rows of a micro-batch on one process."""
-    effective_batch_size: int
-    """Rows of an optimizer step on all processes."""
-    total_steps: int
-    max_grad_norm: float
-    base_dropout: bool
-    max_source_tokens: int
-    max_new_tokens: int
-    keep: str
-    seed: int
-    card: str
-    progress: Progress = field(default_factory=Progress)
-    best: dict[str, torch.Tensor] | None = None
-    last_loss: float | None = None
-    last_learning_rate: float = 0.0
-
-    @property
-    def kept_loss(self) -> float | None:
-        """Validation loss of the adapter that is kept."""
-        return self.progress.best_loss if self.keep == "best" else self.last_loss
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.train_rows) / self.effective_batch_size)
-
-    def remaining_batches(self) -> Iterator[tuple[float, list[int]]]:
-        """Row indices of each step still to do, and the epoch at that step's end."""
-        first = self.progress.step // self.steps_per_epoch
-        lengths = [row.tokens for row in self.train_rows]
-        endless = chain.from_iterable(
-            epoch_batches(lengths, self.effective_batch_size, seed=self.seed, epoch=epoch)
-            for epoch in range(first, first + self.total_steps + 1)
-        )
-        done = self.progress.step - first * self.steps_per_epoch
-        batches = islice(endless, done, None)
-        for step in range(self.progress.step + 1, self.total_steps + 1):
-            yield step / self.steps_per_epoch, next(batches)
-
-    def trainable_weights(self) -> dict[str, torch.Tensor]:
-        """A copy of the weights that are trained, on the CPU."""
-        return {
-            name: parameter.detach().cpu().clone()
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad
-        }
-
-
-def _prepare(config: TrainConfig, folder: Path, split: DataSplit) -> _Training:
-    """Unpack the config: load, attach, encode, and build what the loop needs."""
-    set_seed(config.seed)
-    # Autocast is ours (see _nll): an accelerate config file must not switch T5 to fp16.
-    accelerator = Accelerator(mixed_precision="no")
-    dtype = choose_dtype(config.precision, accelerator.device)
-    base = load_base(config.model, precision=config.precision, device=accelerator.device)
-    template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
-    train_rows, validation_rows = (
-        encode(
-            rows,
-            base.tokenizer,
-            template,
-            max_source_tokens=config.max_source_tokens,
-            max_target_tokens=config.max_target_tokens,
-        )
-        for rows in (split.train, split.validation[: config.validation_rows])
-    )
-    model = attach_lora(
-        base.model,
-        r=config.lora_r,
-        alpha=config.lora_alpha,
-        dropout=config.lora_dropout,
-        target_modules=config.target_modules,
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
-    )
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-    )
-    wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
-    effective = config.effective_batch_size * accelerator.num_processes
-    steps_per_epoch = math.ceil(len(train_rows) / effective)
-    total_steps = config.max_steps or max(1, math.ceil(config.epochs * steps_per_epoch))
-    scheduler = get_scheduler(
-        config.schedule if config.schedule != "constant" else "constant_with_warmup",
-        optimizer,
-        num_warmup_steps=round(config.warmup_ratio * total_steps),
-        num_training_steps=total_steps,
-    )
-    return _Training(
-        folder=folder,
-        accelerator=accelerator,
-        model=model,
-        wrapped=wrapped,
-        tokenizer=base.tokenizer,
-        template=template,
-        dtype=dtype,
-        optimizer=prepared_optimizer,
-        scheduler=scheduler,
-        train_rows=train_rows,
-        validation_rows=validation_rows,
-        probes=_spread(split.validation, config.probe_rows),
-        test_rows=len(split.test),
-        test_fingerprint=split.fingerprint,
-        batch_size=config.batch_size,
-        effective_batch_size=effective,
-        total_steps=total_steps,
-        max_grad_norm=config.max_grad_norm,
-        base_dropout=config.base_dropout,
-        max_source_tokens=config.max_source_tokens,
-        max_new_tokens=config.max_new_tokens,
-        keep=config.keep,
-        seed=config.seed,
-        card=adapter_card(config),
-    )
-
-
-def _step(run: _Training, indices: list[int]) -> tuple[float, float, int]:
+def _step(run: Session, indices: list[int]) -> tuple[float, float, int]:
     """One optimizer step.
 
     Returns:
@@ -342,7 +195,7 @@ def _step(run: _Training, indices: list[int]) -> tuple[float, float, int]:
     return loss, grad_norm, sum(row.tokens for row in rows)
 
 
-def _nll(run: _Training, batch: Batch) -> torch.Tensor:
+def _nll(run: Session, batch: Batch) -> torch.Tensor:
     """Summed negative log-likelihood of the real label tokens of one batch, in nats."""
     decoder_input_ids = run.model.get_base_model().prepare_decoder_input_ids_from_labels(
         labels=batch.labels
@@ -359,7 +212,7 @@ def _nll(run: _Training, batch: Batch) -> torch.Tensor:
     return F.cross_entropy(logits[real].float(), batch.labels[real], reduction="sum")
 
 
-def _evaluate(run: _Training) -> Iterator[Event]:
+def _evaluate(run: Session) -> Iterator[Event]:
     """The validation loss, a mean over real label tokens; keeps the adapter if it is the best."""
     loss = _validation_loss(run)
     if not math.isfinite(loss):
@@ -381,7 +234,7 @@ def _evaluate(run: _Training) -> Iterator[Event]:
 
 
 @torch.no_grad()
-def _validation_loss(run: _Training) -> float:
+def _validation_loss(run: Session) -> float:
     run.model.eval()
     rows = sorted(run.validation_rows, key=lambda row: row.tokens)
     mine = rows[run.accelerator.process_index :: run.accelerator.num_processes]
@@ -396,7 +249,7 @@ def _validation_loss(run: _Training) -> float:
     return float(nll / tokens)
 
 
-def _probe(run: _Training) -> Iterator[Event]:
+def _probe(run: Session) -> Iterator[Event]:
     """Answers to the probe questions, as they are now."""
     if not run.probes or not run.accelerator.is_main_process:
         return
@@ -418,7 +271,7 @@ def _probe(run: _Training) -> Iterator[Event]:
     )
 
 
-def _save_checkpoint(run: _Training) -> None:
+def _save_checkpoint(run: Session) -> None:
     if not run.accelerator.is_main_process:
         return
     try:
@@ -436,7 +289,7 @@ def _save_checkpoint(run: _Training) -> None:
         _save_adapter(run, run.trainable_weights())
 
 
-def _save_adapter(run: _Training, weights: dict[str, torch.Tensor]) -> None:
+def _save_adapter(run: Session, weights: dict[str, torch.Tensor]) -> None:
     if not run.accelerator.is_main_process:
         return
     try:
@@ -457,11 +310,3 @@ def _unwritable(what: str, error: OSError) -> TrainingError:
         f"The {what} could not be saved: {error.strerror or error}; the one before it is intact.",
         "Free some disk space and resume the run.",
     )
-
-
-def _spread(examples: Sequence[QAExample], count: int) -> list[QAExample]:
-    """A few examples, evenly spread, so that they show different kinds of questions."""
-    if count == 0 or not examples:
-        return []
-    stride = max(1, len(examples) // count)
-    return list(examples[::stride][:count])

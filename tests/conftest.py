@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
+
+# Read when huggingface_hub and torch are imported; processes that tests start inherit them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+# The models of tests are so small that a second thread costs more than it gives.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +72,5 @@ def qa_csv(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_runs_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test writes into the checkout, and none asks the Hub."""
+    """No test writes into the checkout."""
     monkeypatch.setenv("QA_LORA_RUNS_DIR", str(tmp_path / "runs"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -79,13 +79,13 @@ def test_frozen_weights_stay_bitwise_the_same(
     import qa_lora.training as module
 
     prepared: list[Any] = []
-    original = module._prepare
+    original = module.prepare
 
     def spy(*arguments: Any) -> Any:
         prepared.append(original(*arguments))
         return prepared[-1]
 
-    monkeypatch.setattr(module, "_prepare", spy)
+    monkeypatch.setattr(module, "prepare", spy)
     list(train(config, tmp_path))
     untouched = load_base(config.model, precision="fp32").model.state_dict()
     after = prepared[0].model.get_base_model().state_dict()

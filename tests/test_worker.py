@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -51,10 +50,8 @@ def spawned() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def worker(run: Run) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "qa_lora.worker", str(run.path)],
-        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

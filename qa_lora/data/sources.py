@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qa_lora.bundled import ATLAS
 from qa_lora.data.readers import ENDINGS, read_file
 from qa_lora.errors import DataError
+from qa_lora.hub_access import why_not
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,26 +164,9 @@ def _ask_hub(repo: str, why: str) -> None:
         repo: A data set's id.
         why: The first half of the sentence that says so: why the Hub was asked.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
-
-    try:
-        HfApi().dataset_info(repo, timeout=15)
-    except GatedRepoError:
-        raise DataError(
-            f"{repo} is a gated data set.", "Accept its terms on the Hub and log in: hf auth login."
-        ) from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        found = f"has no data set {repo}" if status in (401, 404) else f"answered {status}"
-        raise DataError(f"{why}, and the Hub {found}.", _NOT_ON_THE_HUB) from None
-    except HFValidationError:
-        raise DataError(f"There is no file {repo}.", _NOT_ON_THE_HUB) from None
-    except Exception:  # offline mode, no name service, no route, a proxy: from several libraries
-        raise DataError(
-            f"{why}, and the Hugging Face Hub could not be reached to look for {repo}.",
-            _NOT_ON_THE_HUB,
-        ) from None
+    refusal = why_not(repo, "dataset")
+    if refusal is not None:
+        raise DataError(f"{why}, and {refusal.reason}.", refusal.hint or _NOT_ON_THE_HUB)
 
 
 def _reason(error: Exception) -> str:
