@@ -18,6 +18,7 @@ __all__ = [
     "RunError",
     "TrainingError",
     "first_line",
+    "shorten",
 ]
 
 
@@ -60,4 +61,9 @@ class TrainingError(QALoRAError):
 
 def first_line(error: BaseException) -> str:
     """The first line of a library's error, without its full stop, to quote in a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:!")
+
+
+def shorten(text: str, length: int = 80) -> str:
+    """A text of any length, such as a pasted file, as it can be quoted in a sentence."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -21,7 +22,8 @@ from transformers.utils import logging
 from qa_lora.bundled import POCKET
 from qa_lora.catalog import POCKET as POCKET_NAME
 from qa_lora.devices import choose_device, choose_dtype
-from qa_lora.errors import ModelError, first_line
+from qa_lora.errors import ModelError, first_line, shorten
+from qa_lora.hub_access import why_not
 
 __all__ = ["LoadedModel", "load_base", "load_tokenizer"]
 
@@ -49,7 +51,14 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """
     source = _source(model)
     with _explained(model):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False
+        )
+    # Without its files transformers makes up a tokenizer that knows its control tokens only.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens) + 1:
+        raise ModelError(
+            f"The model {model} has no tokenizer.", "Its tokenizer.json belongs beside its weights."
+        )
     return tokenizer
 
 
@@ -70,16 +79,25 @@ def load_base(
     device = device or choose_device()
     dtype = choose_dtype(precision, device)
     with _explained(model):
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if not config.is_encoder_decoder:
             raise ModelError(
                 f"The model {model} is a {config.model_type} model without an encoder.",
                 "Choose an encoder-decoder model such as google/flan-t5-base.",
             )
         with _without_progress_bar():
-            loaded = AutoModelForSeq2SeqLM.from_pretrained(
-                source, dtype=dtype, use_safetensors=True
+            loaded, report = AutoModelForSeq2SeqLM.from_pretrained(
+                source,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
+    if report["missing_keys"]:  # transformers warns, and makes up random numbers
+        raise ModelError(
+            f"The model {model} is damaged: {len(report['missing_keys'])} of its tensors are "
+            f"missing, such as {min(report['missing_keys'])}."
+        )
     tokenizer = load_tokenizer(model)
     loaded.requires_grad_(False)
     # peft writes this into the adapter's config; a bundled model has no path worth keeping.
@@ -103,15 +121,23 @@ def _source(model: str) -> str:
     """Where `from_pretrained` finds a base model."""
     if model == POCKET_NAME:
         return str(POCKET)
-    path = Path(model).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
+    try:
+        path = Path(model).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+        has_config = (path / "config.json").is_file()
+    except (OSError, RuntimeError) as error:  # no such user, no permission, too long a name
+        raise ModelError(
+            f"The model {shorten(model)} cannot be looked up: "
+            f"{getattr(error, 'strerror', None) or first_line(error)}."
+        ) from None
+    if is_folder:
+        if not has_config:
             raise ModelError(
                 f"The folder {model} is no model: it has no config.json.",
                 "Give a folder that save_pretrained wrote, a Hub id, or pocket.",
             )
         return str(path)
-    if path.is_file():
+    if is_file:
         raise ModelError(
             f"{model} is a file, not a model.", "Give a model's folder, a Hub id, or pocket."
         )
@@ -120,6 +146,13 @@ def _source(model: str) -> str:
             f"There is no folder {model}, and it cannot be a Hub id.",
             "Give a model's folder, a Hub id such as google/flan-t5-base, or pocket.",
         )
+    if not isinstance(try_to_load_from_cache(model, "config.json"), str):
+        refusal = why_not(model, "model")
+        if refusal is not None:
+            raise ModelError(
+                f"The model {model} is no local folder, and {refusal.reason}.",
+                refusal.hint or "Check the name and the network, or use pocket, which is bundled.",
+            )
     return model
 
 
@@ -131,15 +164,15 @@ def _explained(model: str) -> Iterator[None]:
     except ModelError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-        if Path(model).expanduser().is_dir():
+        here = model == POCKET_NAME or Path(model).expanduser().is_dir()
+        if here or not isinstance(error, OSError):
             raise ModelError(
-                f"The model in {model} cannot be loaded: {first_line(error)}.",
+                f"The model {model} cannot be loaded: {first_line(error)}.",
                 "It must be a transformers folder with safetensors weights and a tokenizer.",
             ) from None
         raise ModelError(
-            f"The model {model} cannot be loaded: it is no local folder, and the Hub "
-            f"could not be reached or has no such model.",
-            "Check the name and the network, or use pocket, which is bundled.",
+            f"The model {model} could not be loaded from the Hub: {first_line(error)}.",
+            "Check the network, or use pocket, which is bundled.",
         ) from None
     except Exception as error:  # safetensors raises its own class for a damaged file
         raise ModelError(f"The model {model} is damaged: {first_line(error)}.") from None
