@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
-from qa_lora.errors import ConfigError, QALoRAError, RunError
+from qa_lora.errors import ConfigError, DataError, QALoRAError, RunError
 from qa_lora.prompts import PromptTemplate
 from qa_lora.ui.words import note
 
 if TYPE_CHECKING:
     from qa_lora.data.checks import DataReport
 
-__all__ = ["Checked", "check_data", "keep_upload"]
+__all__ = ["Checked", "check_data", "keep_upload", "refuse_server_paths"]
+
+
+# Settings that change nothing in a check, at their defaults, so that they share what was checked.
+_FREE = ("name", "lora_r", "lora_alpha", "lora_dropout", "learning_rate", "epochs", "max_steps")
+_UNUSED = {name: TrainConfig.model_fields[name].default for name in _FREE}
 
 
 @dataclass(frozen=True)
@@ -27,51 +34,70 @@ class Checked:
     """The card, and the columns to choose from when the source has a table of its own."""
 
     html: str
-    ok: bool
     columns: tuple[str, ...] = ()
-    needs_columns: bool = False
-    found: Mapping[str, str | None] = field(default_factory=dict)
-    """Setting name -> the column that was found for it."""
+    """What to choose the question and the answer from; empty when they were found."""
 
 
-def check_data(settings: Mapping[str, Any], warm_up: Callable[[], None] | None = None) -> Checked:
+def check_data(
+    settings: Mapping[str, Any], uploads: Path, warm_up: Callable[[], None] | None = None
+) -> Checked:
     """Read a source and say what is in it, in a card; problems are in the card too.
 
     Args:
         settings: The form's values.
+        uploads: Where uploads are kept.
         warm_up: Imports the tokenizer's library; tokens are not counted without it.
     """
-    from qa_lora.data import ColumnsError, load_and_split
-    from qa_lora.data.checks import check
+    from qa_lora.data import ColumnsError
 
     try:
         config = TrainConfig.build(**settings)
-        loaded, split = load_and_split(config)
-        report = check(
-            loaded,
-            split,
-            count_tokens=_counter(config.model, warm_up) if warm_up else None,
-            template=PromptTemplate(config.prompt, config.context_prompt, config.history_prompt),
-            max_source_tokens=config.max_source_tokens,
-            max_target_tokens=config.max_target_tokens,
-        )
+        refuse_server_paths(config, uploads)
+        if warm_up is not None:
+            warm_up()
+        counted = warm_up is not None and _has_tokenizer(config.model)
+        return _check(config.model_copy(update=_UNUSED), counted, _state(config.data))
     except ConfigError as error:
-        return Checked(note(f"The data is not checked yet: {error}", "warn"), False)
+        return Checked(note(f"The data is not checked yet: {error}", "warn"))
     except ColumnsError as error:
         text = f"{error.message} Choose the question and the answer column here."
-        return Checked(note(text, "warn"), False, tuple(error.columns), needs_columns=True)
+        return Checked(note(text, "warn"), tuple(error.columns))
     except QALoRAError as error:
-        return Checked(note(str(error), "bad"), False)
-    names = ("question", "answer", "context")
-    found = {f"{name}_column": getattr(loaded.columns, name) for name in names}
-    return Checked(_card(report), True, found=found)
+        return Checked(note(str(error), "bad"))
 
 
-def _counter(model: str, warm_up: Callable[[], None]) -> Callable[[list[str]], list[int]] | None:
-    """Counts tokens with the model's tokenizer, when that needs no network."""
-    if model != POCKET and not Path(model).is_dir():
-        return None
-    warm_up()
+@lru_cache(maxsize=32)
+def _check(config: TrainConfig, counted: bool, state: tuple[int, int]) -> Checked:
+    """The check itself; one that was made is kept as long as the file stays as it is (`state`)."""
+    from qa_lora.data import load_and_split
+    from qa_lora.data.checks import check
+
+    loaded, split = load_and_split(config)
+    report = check(
+        loaded,
+        split,
+        count_tokens=_counter(config.model) if counted else None,
+        template=PromptTemplate(config.prompt, config.context_prompt, config.history_prompt),
+        max_source_tokens=config.max_source_tokens,
+        max_target_tokens=config.max_target_tokens,
+    )
+    return Checked(_card(report))
+
+
+def _state(source: str) -> tuple[int, int]:
+    try:
+        stat = Path(source).stat()
+    except (OSError, ValueError):
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _has_tokenizer(model: str) -> bool:
+    """Whether the model's tokenizer can be had without a network."""
+    return model == POCKET or Path(model).is_dir()
+
+
+def _counter(model: str) -> Callable[[list[str]], list[int]]:
     from qa_lora.models import load_tokenizer
 
     tokenizer = load_tokenizer(model)
@@ -113,7 +139,24 @@ def _card(report: DataReport) -> str:
     )
 
 
-def keep_upload(upload: str, runs_dir: Path) -> Path:
+def refuse_server_paths(config: TrainConfig, uploads: Path) -> None:
+    """On a Space, where visitors are strangers: no file of the server but an upload is read.
+
+    Raises:
+        DataError: If the model or the data is a path on the server.
+    """
+    if not os.environ.get("SPACE_ID"):
+        return
+    for source in (config.model, config.data):
+        path = Path(source)
+        if path.exists() and uploads.resolve() not in path.resolve().parents:
+            raise DataError(
+                f"{source} is a path on this server, which visitors cannot use.",
+                "Upload a file, or name a repository on the Hub.",
+            )
+
+
+def keep_upload(upload: str, uploads: Path) -> Path:
     """Copy an upload beside the runs: a run must find its data again when it is scored later.
 
     Raises:
@@ -125,13 +168,13 @@ def keep_upload(upload: str, runs_dir: Path) -> Path:
         with source.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-        target = runs_dir / "uploads" / digest.hexdigest()[:12] / source.name
+        target = uploads / digest.hexdigest()[:12] / source.name
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     except OSError as error:
         raise RunError(
-            f"The upload cannot be kept in {runs_dir}: {error.strerror or error}.",
+            f"The upload cannot be kept in {uploads}: {error.strerror or error}.",
             "Free some space or choose another folder with QA_LORA_RUNS_DIR.",
         ) from None
     return target

@@ -12,7 +12,7 @@ from qa_lora import runs
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError
 from qa_lora.ui import form, train_view
-from qa_lora.ui.data_card import Checked, check_data, keep_upload
+from qa_lora.ui.data_card import Checked, check_data, keep_upload, refuse_server_paths
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header, run_choices
 from qa_lora.ui.series import Progress
@@ -78,11 +78,14 @@ def wire_train(
         refresh: Called with an event to show the run in view right after it.
     """
     values = tab.values()
+    uploads = engine.runs_dir / "uploads"
 
     def start(preset: str, *form_values: Any) -> Update:
         settings = form.to_settings(form_values)
         try:
-            run = runs.start(TrainConfig.build(**settings), engine.runs_dir)
+            config = TrainConfig.build(**settings)
+            refuse_server_paths(config, uploads)
+            run = runs.start(config, engine.runs_dir)
         except QALoRAError as error:
             engine.forget_list()
             return {tab.message: note(str(error), "bad")}
@@ -136,7 +139,7 @@ def wire_train(
             chosen = gr.Dropdown(choices=[BUNDLED], value=BUNDLED[1])
             return {tab.controls["data"]: chosen, tab.columns: gr.Row(visible=False), **empty}
         try:
-            kept = keep_upload(path, engine.runs_dir)
+            kept = keep_upload(path, uploads)
         except QALoRAError as error:
             return {tab.card: note(str(error), "bad")}
         choices = [BUNDLED, (f"{Path(path).name} (uploaded)", str(kept))]
@@ -147,16 +150,17 @@ def wire_train(
         }
 
     def check(*form_values: Any) -> Update:
-        """The card without token counts, at once."""
-        return card_of(check_data(form.to_settings(form_values)))
+        """The card at once: without token counts as long as the tokenizer's library is not there."""
+        ready = engine.warm_up if engine.warm else None
+        return card_of(check_data(form.to_settings(form_values), uploads, ready))
 
     def check_tokens(*form_values: Any) -> Update:
         """The card with token counts, once the tokenizer's library is there."""
-        return card_of(check_data(form.to_settings(form_values), engine.warm_up))
+        return card_of(check_data(form.to_settings(form_values), uploads, engine.warm_up))
 
     def card_of(checked: Checked) -> Update:
         updates: Update = {tab.card: checked.html}
-        if checked.needs_columns:
+        if checked.columns:
             updates[tab.columns] = gr.Row(visible=True)
             for name in COLUMNS:
                 updates[tab.controls[name]] = gr.Dropdown(choices=list(checked.columns))
