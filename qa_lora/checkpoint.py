@@ -99,7 +99,8 @@ def load(
         weights = load_file(folder / WEIGHTS)
         best = load_file(folder / BEST) if (folder / BEST).exists() else None
         trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        if set(trainable) != set(weights):
+        shapes = {name: parameter.shape for name, parameter in trainable.items()}
+        if shapes != {name: tensor.shape for name, tensor in weights.items()}:
             raise RunError(
                 f"The checkpoint in {folder} is of another model or other LoRA settings.",
                 "Start a new run instead.",
@@ -110,7 +111,8 @@ def load(
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         torch.set_rng_state(state["torch_rng"])
-        if state["cuda_rng"]:
+        # On other hardware it goes on, with other random numbers.
+        if len(state["cuda_rng"]) == torch.cuda.device_count() > 0:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
     except RunError:
         raise

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from qa_lora.errors import ConfigError
+from qa_lora.errors import ConfigError, shorten
 from qa_lora.presets import PRESETS
 
 __all__ = ["GROUPS", "PRESETS", "TrainConfig", "read_settings"]
@@ -40,11 +40,17 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: str = knob("pocket", "Task", "Base model: pocket (bundled), a local folder or a Hub id.")
+    model: str = knob(
+        "pocket",
+        "Task",
+        "Base model: pocket (bundled), a local folder or a Hub id.",
+        min_length=1,
+    )
     data: str = knob(
         "atlas",
         "Task",
         "Data: atlas (bundled), a file (.csv .tsv .json .jsonl .parquet) or a Hub id.",
+        min_length=1,
     )
     name: str = knob(
         "", "Task", "Short name of the run; made from model and data when empty.", max_length=60
@@ -210,7 +216,7 @@ class TrainConfig(BaseModel):
     def _fractions_leave_rows(self) -> TrainConfig:
         if self.validation_fraction + self.test_fraction >= 0.9:
             raise ValueError(
-                "validation_fraction and test_fraction must leave at least a tenth for training"
+                "the shares validation_fraction and test_fraction must leave a tenth for training"
             )
         return self
 
@@ -220,7 +226,7 @@ class TrainConfig(BaseModel):
         return self.batch_size * self.gradient_accumulation
 
     @classmethod
-    def build(cls, preset: str | None = None, **settings: Any) -> TrainConfig:
+    def build(cls, preset: str | None = None, /, **settings: Any) -> TrainConfig:
         """Make a config from a preset's name and settings that override it.
 
         Raises:
@@ -267,7 +273,8 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"The settings file {path} cannot be read: {error}.") from None
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: PyYAML reads 2001-13-45 as a date. RecursionError: lists in lists in lists.
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f" (line {line + 1})" if line is not None else ""
         raise ConfigError(f"The settings file {path} is not valid YAML{where}.") from None
@@ -291,5 +298,5 @@ def describe_validation_error(error: ValidationError) -> str:
     if not name:
         return f"{message[:1].upper()}{message[1:]}."
     message = message[:1].lower() + message[1:]
-    message = message.removeprefix("input ")
-    return f"The setting {name} {message} (it is {first['input']!r})."
+    message = message.removeprefix("input ").removeprefix("string ")
+    return f"The setting {name} {message} (it is {shorten(repr(first['input']))})."

@@ -29,37 +29,42 @@ class EventReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
-        self._inode: int | None = None
+        self._last_line = b""
         self.restarted = False
         """Whether the last look found the log rewritten (by a resume) and began at its start."""
 
     def new(self) -> list[Event]:
         """Events since the last call; a torn last line waits for its rest."""
+        self.restarted = False
         try:
             with self._path.open("rb") as file:
-                stat = os.fstat(file.fileno())
-                known = self._inode in (None, stat.st_ino) and stat.st_size >= self._offset
-                self.restarted = not known
-                if not known:
-                    self._offset = 0
-                self._inode = stat.st_ino
-                file.seek(self._offset)
+                # Seeing the last line again tells more than size and inode: both may be used again.
+                file.seek(self._offset - len(self._last_line))
+                self.restarted = file.read(len(self._last_line)) != self._last_line
+                if self.restarted:
+                    file.seek(0)
+                    self._offset, self._last_line = 0, b""
                 data = file.read()
         except FileNotFoundError:
             return []
         whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
+        if whole:
+            self._offset += len(whole)
+            self._last_line = whole[whole.rfind(b"\n", 0, -1) + 1 :]
         return _parse(whole)
 
 
 def append(path: Path, event: Event) -> None:
-    """Add one event.
+    """Add one event, on a line of its own also after a torn one.
 
     Raises:
         OSError: If the disk is full or the log cannot be written.
     """
-    with path.open("ab") as file:
-        file.write(to_json(event).encode("utf-8") + b"\n")
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+        torn = file.read(1) not in (b"", b"\n")
+        file.write(b"\n" * torn + _line(event))
 
 
 def last_word(path: Path) -> Event | None:
@@ -89,7 +94,12 @@ def truncate(path: Path, step: int) -> None:
             break
         kept.append(event)
     with replaced_file(path) as file:
-        file.write_text("".join(to_json(event) + "\n" for event in kept), "utf-8")
+        file.write_bytes(b"".join(map(_line, kept)))
+
+
+def _line(event: Event) -> bytes:
+    # A file name that is not UTF-8 holds lone surrogates; JSON has an escape for them.
+    return to_json(event).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _parse(data: bytes) -> list[Event]:

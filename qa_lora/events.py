@@ -176,11 +176,15 @@ def from_json(line: str) -> Event | None:
     try:
         values = json.loads(line)
         cls = _TYPES[values.pop("type")]
-        known = {f.name for f in dataclasses.fields(cls)}
-        values = {k: v for k, v in values.items() if k in known}
         if cls is Probed:
-            values["probes"] = tuple(Probe(**probe) for probe in values["probes"])
-        event: Event = cls(**values)
+            values["probes"] = tuple(_known(Probe, probe) for probe in values["probes"])
+        event: Event = _known(cls, values)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return event
+
+
+def _known(cls: type[Any], values: dict[str, Any]) -> Any:
+    """A record of the fields this version knows."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in values.items() if name in names})

@@ -52,7 +52,11 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         raise
     if target.exists():
         target.rename(old)
-    new.rename(target)
+    try:
+        new.rename(target)
+    except FileNotFoundError:
+        if not target.exists():  # else a reader took this moment for a kill and was faster
+            raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -60,7 +64,11 @@ def recover_folder(target: Path) -> None:
     """Finish a replacement that a kill cut short between its two renames."""
     new, old = _beside(target)
     if not target.exists() and old.exists():
-        (new if new.exists() else old).rename(target)
+        try:
+            (new if new.exists() else old).rename(target)
+        except OSError:
+            if not target.exists():  # else it was no kill, and the writer was faster
+                raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -69,5 +77,5 @@ def _beside(target: Path) -> tuple[Path, Path]:
 
 
 def _flush(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())

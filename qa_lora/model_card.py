@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
 
 __all__ = ["adapter_card"]
@@ -13,9 +17,18 @@ def adapter_card(config: TrainConfig) -> str:
     Args:
         config: The settings of the training that made the adapter.
     """
-    base = config.model
-    front = f"base_model: {base}\n" if "/" in base and not base.startswith(("/", ".")) else ""
-    settings = "\n".join(f"| {name} | `{value}` |" for name, value in config.changed().items())
+    base = _without_path(config.model)
+    start = f'"{base}"'
+    front = imported = ""
+    if config.model == POCKET:
+        start, imported = "POCKET", "\nfrom qa_lora.bundled import POCKET"
+    elif base != config.model:
+        start = f'"path/to/{base}"'
+    elif "/" in base:
+        front = f"base_model: {base}\n"
+    settings = "\n".join(
+        f"| {name} | {_cell(name, value)} |" for name, value in config.changed().items()
+    )
     changed = (
         f"\nSettings that differ from the defaults:\n\n| setting | value |\n|---|---|\n{settings}\n"
     )
@@ -34,9 +47,24 @@ Trained with QA LoRA on questions and answers; `prompt.json` holds the prompt it
 {changed if settings else ""}
 ```python
 from peft import PeftModel
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM{imported}
 
-base = AutoModelForSeq2SeqLM.from_pretrained("{base}")
+base = AutoModelForSeq2SeqLM.from_pretrained({start})
 model = PeftModel.from_pretrained(base, "path/to/this/folder")
 ```
 """
+
+
+def _cell(name: str, value: Any) -> str:
+    text = _without_path(str(value)) if name in ("model", "data") else str(value)
+    return "`" + text.replace("|", "\\|").replace("\n", " ") + "`"
+
+
+def _without_path(source: str) -> str:
+    """A local file or folder by its name alone: the card may be published."""
+    path = Path(source)
+    return (
+        path.name
+        if path.is_absolute() or source.startswith(("~", ".")) or path.exists()
+        else source
+    )

@@ -55,7 +55,10 @@ class PromptTemplate:
         if not path.exists():
             return cls()
         try:
-            return cls(**json.loads(path.read_text("utf-8")))
+            template = cls(**json.loads(path.read_text("utf-8")))
+            if not all(isinstance(text, str) for text in vars(template).values()):
+                raise TypeError
+            return template
         except (OSError, ValueError, TypeError):
             raise ModelError(
                 f"The prompt file {path} is damaged.",

@@ -1,0 +1,225 @@
+"""Checkpoints: everything comes back, nothing foreign or damaged is taken for one."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import qa_lora.checkpoint as checkpoint
+from qa_lora.checkpoint import BEST, STATE, WEIGHTS, Progress
+from qa_lora.errors import RunError
+from qa_lora.runs import CHECKPOINT_STATE
+
+PROGRESS = Progress(step=3, elapsed_seconds=1.25, tokens=99, best_step=2, best_loss=0.5)
+
+
+class Training:
+    """The least that a checkpoint is of: a frozen layer, a trained one, dropout, AdamW, a schedule."""
+
+    def __init__(self, width: int = 4, trained: str = "adapter") -> None:
+        torch.manual_seed(0)
+        self.model = torch.nn.ModuleDict(
+            {"base": torch.nn.Linear(4, 4), trained: torch.nn.Linear(4, width)}
+        )
+        self.model["base"].requires_grad_(False)
+        self.trained = trained
+        self.optimizer = torch.optim.AdamW(self.model[trained].parameters(), lr=0.1)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda n: 1 / (1 + n))
+
+    def steps(self, count: int) -> list[float]:
+        losses = []
+        for _ in range(count):
+            x = torch.nn.functional.dropout(self.model["base"](torch.ones(2, 4)), 0.5)
+            loss = self.model[self.trained](x).square().mean()
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
+            self.optimizer.zero_grad()
+            losses.append(float(loss.detach()))
+        return losses
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        named = self.model.named_parameters()
+        return {name: p.detach().clone() for name, p in named if p.requires_grad}
+
+    def save(self, folder: Path, best: dict[str, torch.Tensor] | None = None) -> None:
+        checkpoint.save(
+            folder,
+            PROGRESS,
+            weights=self.weights(),
+            best_weights=best,
+            optimizer=self.optimizer,
+            scheduler=self.scheduler,
+        )
+
+    def load(self, folder: Path) -> tuple[Progress, dict[str, torch.Tensor] | None]:
+        return checkpoint.load(
+            folder, model=self.model, optimizer=self.optimizer, scheduler=self.scheduler
+        )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    training = Training()
+    training.steps(3)
+    training.save(tmp_path / "checkpoint", best={"adapter.weight": torch.ones(2)})
+    return tmp_path / "checkpoint"
+
+
+def refusal(folder: Path, **changed: Any) -> str:
+    training = Training(**changed)
+    with pytest.raises(RunError) as caught:
+        training.load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_training_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole = Training()
+    whole.steps(3)
+    whole.save(tmp_path / "checkpoint")
+    expected = whole.steps(5)
+
+    other = Training()
+    torch.manual_seed(12345)
+    other.steps(2)
+    progress, best = other.load(tmp_path / "checkpoint")
+    assert progress == PROGRESS and best is None
+    assert other.steps(5) == expected
+    for name, value in whole.weights().items():
+        assert torch.equal(other.weights()[name], value)
+
+
+def test_saving_draws_no_random_number(tmp_path: Path) -> None:
+    training = Training()
+    before = torch.get_rng_state()
+    training.save(tmp_path / "checkpoint")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_best_weights_come_back_and_the_frozen_ones_are_not_stored(folder: Path) -> None:
+    progress, best = Training().load(folder)
+    assert progress == PROGRESS
+    assert best is not None and torch.equal(best["adapter.weight"], torch.ones(2))
+    assert set(load_file(folder / WEIGHTS)) == {"adapter.weight", "adapter.bias"}
+
+
+def test_a_best_that_is_gone_does_not_linger(folder: Path) -> None:
+    Training().save(folder)
+    assert Training().load(folder)[1] is None
+    assert not (folder / BEST).exists()
+
+
+def test_a_checkpoint_of_a_first_step(tmp_path: Path) -> None:
+    training = Training()
+    checkpoint.save(
+        tmp_path / "c",
+        Progress(),
+        weights=training.weights(),
+        best_weights=None,
+        optimizer=training.optimizer,
+        scheduler=training.scheduler,
+    )
+    assert training.load(tmp_path / "c") == (Progress(), None)
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_weights_of_another_size_are_refused(folder: Path, width: int) -> None:
+    assert refusal(folder, width=width) == (
+        f"The checkpoint in {folder} is of another model or other LoRA settings. "
+        "Start a new run instead."
+    )
+
+
+def test_weights_of_one_row_are_not_spread_over_many(tmp_path: Path) -> None:
+    narrow = Training(width=1)
+    narrow.save(tmp_path / "checkpoint")
+    assert "other LoRA settings" in refusal(tmp_path / "checkpoint", width=4)
+
+
+def test_weights_of_other_names_are_refused(folder: Path) -> None:
+    assert "other LoRA settings" in refusal(folder, trained="other")
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "none")
+    assert message.startswith(f"The checkpoint in {tmp_path / 'none'} is damaged: ")
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, BEST, STATE, CHECKPOINT_STATE])
+@pytest.mark.parametrize("damage", ["empty", "torn", "noise"])
+def test_a_damaged_file_is_said(folder: Path, file: str, damage: str) -> None:
+    path = folder / file
+    whole = path.read_bytes()
+    path.write_bytes(
+        {"empty": b"", "torn": whole[: len(whole) // 2], "noise": b"\xfe" * 300}[damage]
+    )
+    message = refusal(folder)
+    assert message.startswith(f"The checkpoint in {folder} is damaged: ")
+    assert message.endswith(". Start a new run with the same settings.")
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, STATE, CHECKPOINT_STATE])
+def test_a_missing_file_is_said(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    assert "is damaged: " in refusal(folder)
+
+
+@pytest.mark.parametrize("state", [{"steps": 3}, {"step": 3, "mood": 1}, [3], None])
+def test_a_state_of_another_kind_is_said(folder: Path, state: Any) -> None:
+    (folder / CHECKPOINT_STATE).write_text(json.dumps(state))
+    assert "is damaged: " in refusal(folder)
+
+
+class Trap:
+    """Unpickling it leaves a trace."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return eval, (f"open({str(self.trace)!r}, 'w').close()",)
+
+
+def test_a_checkpoint_runs_no_code(folder: Path, tmp_path: Path) -> None:
+    state = torch.load(folder / STATE, weights_only=True)
+    torch.save(state | {"scheduler": Trap(tmp_path / "trace")}, folder / STATE)
+    assert "is damaged: " in refusal(folder)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_checkpoint_of_a_machine_with_other_gpus_goes_on(folder: Path) -> None:
+    state = torch.load(folder / STATE, weights_only=True)
+    many = [torch.zeros(16, dtype=torch.uint8)] * (torch.cuda.device_count() + 1)
+    torch.save(state | {"cuda_rng": many}, folder / STATE)
+    assert Training().load(folder)[0] == PROGRESS
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, BEST, STATE])
+def test_a_full_disk_leaves_the_checkpoint_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(name: str, original: Any) -> Any:
+        def write(data: Any, to: Any) -> None:
+            if Path(getattr(to, "name", to)).name == file:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            original(data, to)
+
+        return write
+
+    monkeypatch.setattr(checkpoint, "save_file", full("save_file", checkpoint.save_file))
+    monkeypatch.setattr(torch, "save", full("save", torch.save))
+    training = Training()
+    training.steps(1)
+    with pytest.raises(OSError, match="No space left"):
+        training.save(folder, best=training.weights())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
