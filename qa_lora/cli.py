@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Libraries' own chatter would drown the one sentence that matters.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", module=r"(transformers|peft|accelerate|torch)\b")
     parsed = build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], Result] = parsed.call
     try:

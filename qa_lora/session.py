@@ -111,6 +111,9 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
     accelerator = Accelerator(mixed_precision="no")
     dtype = choose_dtype(config.precision, accelerator.device)
     base = load_base(config.model, precision=config.precision, device=accelerator.device)
+    if accelerator.device.type == "cpu":
+        # torch's fused attention is slow on CPUs in bf16, its backward pass above all.
+        base.model.set_attn_implementation("eager")
     template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
     train_rows, validation_rows = (
         encode(
