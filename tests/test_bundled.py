@@ -150,7 +150,7 @@ def test_the_same_seed_draws_the_same_text() -> None:
     def draw(mixture: Any) -> Iterator[Any]:
         for _ in range(50):
             yield mixture.terse()
-            yield mixture.reading(3, 0.2)
+            yield mixture.reading(0.2, (1, 1, 1))
             yield mixture.free()
 
     assert list(draw(Mixture(3))) == list(draw(Mixture(3)))

@@ -96,25 +96,25 @@ MANNERS: dict[str, list[tuple[str, list[str]]]] = {
     ],
     "country_of_capital": [
         (
-            "You will find {x} in {a}, where it serves as the capital.",
+            "{A} it is! {X} has the honour of being its capital.",
             ["{x} is the capital of which country?", "Which country has the capital {x}?"],
         ),
     ],
     "country_of_domain": [
         (
-            "When an address ends in {x}, the site belongs to {a}.",
+            "{A} it is! Look for {x} at the end of its web addresses.",
             ["Which country uses {x}?", "{x} is the domain of which country?"],
         ),
     ],
     "element_of_symbol": [
         (
-            "The symbol {x} belongs to the element {a}.",
+            "{A} it is! Chemists write it as {x}.",
             ["Which element has the symbol {x}?", "{x} is the symbol of which element?"],
         ),
     ],
     "element_of_number": [
         (
-            "Count up to {x} in the periodic table and you will meet {a}.",
+            "{A} it is! You meet it at number {x} of the periodic table.",
             ["Which element has the atomic number {x}?", "What element has {x} protons?"],
         ),
     ],
@@ -128,7 +128,7 @@ def fact_row(fact: Fact, rng: random.Random) -> dict[str, object]:
     manner, questions = rng.choice(MANNERS[fact.relation])
     subject = subject_in_sentence(fact)
     answer = named(fact.answer) if fact.answer in rows_by_entity() else fact.answer
-    names = {"x": subject, "X": upper_first(subject), "a": answer}
+    names = {"x": subject, "X": upper_first(subject), "a": answer, "A": upper_first(answer)}
     return {
         "question": upper_first(rng.choice(questions).format(**names)),
         "answer": upper_first(manner.format(**names)),

@@ -4,7 +4,7 @@ import random
 import zlib
 
 ONSETS = (
-    "b d f g h j k l m n p r s t v z b d f g h j k l m n p r s t v z "
+    "b d f g h j k l m n p r s t v z b d f g h j k l m n p r s t v z b d f g h j k l m n p r s t v z "
     "b br c ch cl d dr f fl g gl gr h j k kl kr l m n p pl pr qu r s sh sk sl sn st str t th tr "
     "v vl w y z zh"
 ).split()
@@ -32,7 +32,7 @@ def is_held_out(name: str) -> bool:
 
 
 def invent(rng: random.Random, *, held_out: bool = False, place: bool = False) -> str:
-    """Makes up a name of two to four syllables, such as `Trovask`.
+    """Makes up a name of two or three syllables, such as `Trovask`.
 
     Args:
         rng: where chance comes from.
@@ -40,11 +40,11 @@ def invent(rng: random.Random, *, held_out: bool = False, place: bool = False) -
         place: whether it may end as places do (`Gronmere`).
     """
     while True:
-        syllables = rng.choice((1, 2, 2, 2, 3)) if place else rng.choice((2, 2, 2, 3))
+        syllables = 1 if place and rng.random() < 0.5 else 2
         name = "".join(
             rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(syllables)
         )
         if place:
             name += rng.choice(PLACE_ENDINGS)
-        if 4 <= len(name) <= 14 and is_held_out(name) == held_out:
+        if 4 <= len(name) <= 9 and is_held_out(name) == held_out:
             return name.capitalize()

@@ -66,144 +66,154 @@ NOUN_PHRASES = {
     ],
 }
 
-FRAMES = [
-    "What is {np}?",
-    "What is {np}?",
-    "What's {np}?",
-    "Which one is {np}?",
-    "Name {np}.",
-    "Tell me {np}.",
-    "Please tell me {np}.",
-    "Can you tell me {np}?",
-    "Can you name {np}?",
-    "Do you know {np}?",
-    "I want to know {np}.",
-    "I would like to know {np}.",
-    "Give me {np}.",
-    "Give {np}.",
-    "What would you say is {np}?",
-    "Say {np}.",
-    "Would you tell me {np}?",
-    "What do people call {np}?",
-    "Hello, what is {np}?",
-    "I forgot {np}, what is it?",
-    "Help me, what is {np}?",
-    "My teacher asked for {np}. What is it?",
-    "For a school test: what is {np}?",
-    "In one word, what is {np}?",
-    "So what is {np}?",
-    "I wonder what {np} is.",
-    "Tell us what {np} is.",
-    "Let me ask you about {np}.",
-    "What is known as {np}?",
-    "We are looking for {np}.",
-    "{np}",
-    "{np}?",
-]
+FRAMES = (
+    "What is {np}?|What is {np}?|What's {np}?|Which one is {np}?|Name {np}.|Tell me {np}.|"
+    "Please tell me {np}.|Can you tell me {np}?|Can you name {np}?|Do you know {np}?|"
+    "I want to know {np}.|I would like to know {np}.|Give me {np}.|Give {np}.|"
+    "What would you say is {np}?|Say {np}.|Would you tell me {np}?|What do people call {np}?|"
+    "Hello, what is {np}?|I forgot {np}, what is it?|Help me, what is {np}?|"
+    "My teacher asked for {np}. What is it?|For a school test: what is {np}?|"
+    "In one word, what is {np}?|So what is {np}?|I wonder what {np} is.|Tell us what {np} is.|"
+    "Let me ask you about {np}.|What is known as {np}?|We are looking for {np}.|{np}|{np}?|"
+    "Could you tell me {np}?|Would you know {np}?|Do you remember {np}?|I have to know {np}.|"
+    "I would love to learn {np}.|Show me {np}.|Let me know {np}.|Find {np}.|"
+    "Look up {np} for me.|Could you look up {np}?|Any idea what {np} is?|"
+    "Does anybody know {np}?|Who knows {np}?|Write down {np}.|Identify {np}.|{np} is what?|"
+    "{np}, please|{np} - what is it?|Complete this: {np} is|Here is my question: what is {np}?|"
+    "I am not sure about {np}, are you?|Can somebody say what {np} is?|I keep forgetting {np}.|"
+    "Is it possible to tell me {np}?|What exactly is {np}?|How would you name {np}?|"
+    "Of all things, what is {np}?|Let us talk about {np}: what is it?|I was asked about {np}.|"
+    "Could we check {np}?|Maybe you know {np}?|Please name {np} for us.|"
+    "The question is: what is {np}?|Now for {np}.|How is {np} called?|You surely know {np}.|"
+    "I am curious about {np}.|I am trying to remember {np}.|Would you mind telling me {np}?|"
+    "Which is {np}?|Please give me {np}, nothing else.|Have you heard of {np}?|"
+    "Someone wants to know {np}.|Where can I read {np}? Just tell me."
+).split("|")
 
 SENTENCES = {
-    "capital": [
-        "Which city is the capital of {x}?",
-        "What city is {x}'s capital?",
-        "{x} has which capital?",
-        "Where is the government of {x}, in which capital?",
-        "Which capital belongs to {x}?",
-        "capital of {x}",
-        "{x} capital",
-    ],
-    "continent": [
-        "Which continent is {x} in?",
-        "On which continent is {x}?",
-        "What continent is {x} on?",
-        "Where in the world is {x}, on which continent?",
-        "{x} is part of which continent?",
-        "On what continent do you find {x}?",
-        "Which continent does {x} belong to?",
-        "continent of {x}",
-    ],
-    "currency": [
-        "What currency does {x} use?",
-        "Which currency is used in {x}?",
-        "What money do people use in {x}?",
-        "What do people pay with in {x}?",
-        "Which currency do I need in {x}?",
-        "{x} uses which currency?",
-        "currency of {x}",
-    ],
-    "calling_code": [
-        "Which calling code does {x} have?",
-        "What code do I dial for {x}?",
-        "How do I call {x}, with which code?",
-        "Which phone code belongs to {x}?",
-        "Phone numbers in {x} start with which code?",
-        "calling code {x}",
-    ],
-    "domain": [
-        "Which internet domain does {x} use?",
-        "What do web addresses in {x} end with?",
-        "Which domain ending belongs to {x}?",
-        "What top-level domain does {x} have?",
-        "Websites from {x} end in what?",
-        "internet domain of {x}",
-    ],
-    "symbol": [
-        "Which symbol does {x} have?",
-        "What symbol stands for {x}?",
-        "How is {x} written in the periodic table?",
-        "Which letters stand for the element {x}?",
-        "{x} has which chemical symbol?",
-        "symbol of {x}",
-    ],
-    "atomic_number": [
-        "Which atomic number does {x} have?",
-        "How many protons does {x} have?",
-        "What number is {x} in the periodic table?",
-        "{x} has which atomic number?",
-        "How many protons are in an atom of {x}?",
-        "atomic number of {x}",
-    ],
-    "country_of_capital": [
-        "Which country has the capital {x}?",
-        "{x} is the capital of which country?",
-        "What country is {x} the capital of?",
-        "Of which country is {x} the capital?",
-        "Whose capital is {x}?",
-    ],
-    "country_of_domain": [
-        "Which country has the internet domain {x}?",
-        "Which country uses {x}?",
-        "{x} is the domain of which country?",
-        "What country do {x} websites come from?",
-        "Whose internet domain is {x}?",
-    ],
-    "element_of_symbol": [
-        "Which element has the symbol {x}?",
-        "What element is {x}?",
-        "What does {x} stand for in the periodic table?",
-        "{x} is the symbol of which element?",
-        "Which chemical element is written as {x}?",
-    ],
-    "element_of_number": [
-        "Which element has the atomic number {x}?",
-        "What element has {x} protons?",
-        "Which element is number {x} in the periodic table?",
-        "{x} is the atomic number of which element?",
-        "Which chemical element has atomic number {x}?",
-    ],
+    "capital": (
+        "Which city is the capital of {x}?|What city is {x}'s capital?|{x} has which capital?|"
+        "Where is the government of {x}, in which capital?|Which capital belongs to {x}?|"
+        "capital of {x}|{x} capital|Which city is capital in {x}?|"
+        "Name the city that is the capital of {x}.|What capital does {x} have?|"
+        "From which city is {x} governed?|The capital of {x} is which city?|"
+        "If I visit the government of {x}, in which city am I?|"
+        "What is {x}'s main city of government?|In {x}, which city is the capital?|"
+        "Which city has {x} chosen as capital?"
+    ).split("|"),
+    "continent": (
+        "Which continent is {x} in?|On which continent is {x}?|What continent is {x} on?|"
+        "Where in the world is {x}, on which continent?|{x} is part of which continent?|"
+        "On what continent do you find {x}?|Which continent does {x} belong to?|continent of {x}|"
+        "Where on the globe is {x}, which continent?|"
+        "Is {x} in Africa, Asia, Europe or elsewhere?|What continent does {x} lie on?|"
+        "{x} is found on which continent?|If I fly to {x}, on which continent do I land?|"
+        "Which part of the world is {x} in?|Name the continent where {x} is.|"
+        "What continent is {x} part of?|In {x}, on which continent am I?"
+    ).split("|"),
+    "currency": (
+        "What currency does {x} use?|Which currency is used in {x}?|"
+        "What money do people use in {x}?|What do people pay with in {x}?|"
+        "Which currency do I need in {x}?|{x} uses which currency?|currency of {x}|"
+        "Which money do I need in {x}?|With what do I pay in {x}?|What is used as money in {x}?|"
+        "What is {x}'s money called?|Which money is used in {x}?|"
+        "If I shop in {x}, which currency do I use?|In what currency are prices in {x}?|"
+        "Name the currency of {x}.|What notes and coins does {x} have?|"
+        "In {x}, what is the currency?"
+    ).split("|"),
+    "calling_code": (
+        "Which calling code does {x} have?|What code do I dial for {x}?|"
+        "How do I call {x}, with which code?|Which phone code belongs to {x}?|"
+        "Phone numbers in {x} start with which code?|calling code {x}|"
+        "What do I dial before a number in {x}?|What is the prefix for phone calls to {x}?|"
+        "To call {x}, what code is needed?|Which telephone prefix does {x} use?|"
+        "What is {x}'s country code for phones?|How do phone numbers from {x} start?|"
+        "Which dialling code does {x} have?|What is the phone prefix of {x}?|"
+        "If I ring a friend in {x}, which code do I need?"
+    ).split("|"),
+    "domain": (
+        "Which internet domain does {x} use?|What do web addresses in {x} end with?|"
+        "Which domain ending belongs to {x}?|What top-level domain does {x} have?|"
+        "Websites from {x} end in what?|internet domain of {x}|Which ending do sites in {x} use?|"
+        "What is {x}'s domain ending?|What web ending is used by {x}?|"
+        "On the web, what does {x} use as its domain?|Which domain is for {x}?|"
+        "What is the ending of internet addresses in {x}?|"
+        "Under which domain do I find sites of {x}?|Which country domain does {x} use?|"
+        "In {x}, what do web addresses end in?"
+    ).split("|"),
+    "symbol": (
+        "Which symbol does {x} have?|What symbol stands for {x}?|"
+        "How is {x} written in the periodic table?|Which letters stand for the element {x}?|"
+        "{x} has which chemical symbol?|symbol of {x}|What is {x} in short, in chemistry?|"
+        "What do chemists write for {x}?|Which letters mean {x} in chemistry?|"
+        "What is the abbreviation of the element {x}?|"
+        "Under what symbol is {x} in the periodic table?|How do I write {x} in a formula?|"
+        "In the periodic table, what is the symbol of {x}?|"
+        "What letter or letters are used for {x}?|Which abbreviation does {x} have?"
+    ).split("|"),
+    "atomic_number": (
+        "Which atomic number does {x} have?|How many protons does {x} have?|"
+        "What number is {x} in the periodic table?|{x} has which atomic number?|"
+        "How many protons are in an atom of {x}?|atomic number of {x}|"
+        "Where in the periodic table is {x}, at which number?|"
+        "What is the number of {x} in the periodic table?|{x} has how many protons?|"
+        "Which number does the element {x} have?|What number belongs to {x}?|"
+        "How many protons are there in {x}?|In the periodic table, which number has {x}?|"
+        "Count the protons of {x}.|What position does {x} have in the periodic table?"
+    ).split("|"),
+    "country_of_capital": (
+        "Which country has the capital {x}?|{x} is the capital of which country?|"
+        "What country is {x} the capital of?|Of which country is {x} the capital?|"
+        "Whose capital is {x}?|Where is {x} the capital?|Which state is governed from {x}?|"
+        "{x} is which country's capital?|In which country is {x} the capital city?|"
+        "What country has its government in {x}?|Name the country whose capital city is {x}.|"
+        "For which country is {x} the capital?|"
+        "If I am in the capital {x}, in which country am I?|"
+        "The capital {x} belongs to which country?"
+    ).split("|"),
+    "country_of_domain": (
+        "Which country has the internet domain {x}?|Which country uses {x}?|"
+        "{x} is the domain of which country?|What country do {x} websites come from?|"
+        "Whose internet domain is {x}?|What country is {x}?|"
+        "Where do sites ending in {x} come from?|Which country do I think of when I see {x}?|"
+        "Which country is behind {x}?|{x} stands for which country?|"
+        "Name the country of the domain {x}.|Sites with {x} are from which country?|"
+        "Web addresses ending in {x} are from where?|Which country has {x} as its domain?"
+    ).split("|"),
+    "element_of_symbol": (
+        "Which element has the symbol {x}?|What element is {x}?|"
+        "What does {x} stand for in the periodic table?|{x} is the symbol of which element?|"
+        "Which chemical element is written as {x}?|What is {x} in chemistry?|"
+        "Which element is meant by {x}?|In the periodic table, what is {x}?|"
+        "Name the element {x}.|{x} stands for which element?|"
+        "Which element has the abbreviation {x}?|What element is written {x}?|"
+        "The symbol {x} means which element?|If I read {x} in a formula, which element is it?"
+    ).split("|"),
+    "element_of_number": (
+        "Which element has the atomic number {x}?|What element has {x} protons?|"
+        "Which element is number {x} in the periodic table?|"
+        "{x} is the atomic number of which element?|"
+        "Which chemical element has atomic number {x}?|Which element is at number {x}?|"
+        "Name element number {x}.|What is element {x}?|"
+        "In the periodic table, what stands at number {x}?|"
+        "An atom with {x} protons is which element?|Number {x} in the periodic table is what?|"
+        "Which element has {x} protons in its atoms?|{x} protons make which element?|"
+        "What is the element at place {x}?"
+    ).split("|"),
 }
 
-LEADS = [
-    "I am planning a trip. ",
-    "I am doing my homework. ",
-    "My friend and I had a talk. ",
-    "Good morning! ",
-    "One more question. ",
-    "Please help. ",
-    "Thank you for the last answer. ",
-    "I like quizzes. ",
-    "Next one: ",
-    "Question: ",
-]
+LEADS = (
+    "I am planning a trip. |I am doing my homework. |My friend and I had a talk. |"
+    "Good morning! |One more question. |Please help. |Thank you for the last answer. |"
+    "I like quizzes. |Next one: |Question: |I am at the station. |We are playing a game. |"
+    "It is raining today. |My uncle told me to ask you. |Hi! |Hey, |Sorry to bother you. |"
+    "I need this for work. |I have a test tomorrow. |I am writing a letter. |Look, |"
+    "Just one thing: |My class is learning a lot. |I bought a map. |Tell me honestly: |"
+    "I am back. |OK, |You know a lot. |First question. |I was thinking about this: "
+).split("|")
+TAILS = " Thanks.| Thank you!| Please.| It is for school.| I forgot.| Be short.| I am in a hurry.".split(
+    "|"
+)
 
 HELD_OUT_FRAMES = [
     "Could you remind me of {np}?",
@@ -282,6 +292,15 @@ def scuffed(question: str, rng: random.Random) -> str:
     return question
 
 
+def dressed(question: str, rng: random.Random) -> str:
+    """Puts small talk before or after the question now and then."""
+    if rng.random() < 0.12:
+        question = rng.choice(LEADS) + question
+    if rng.random() < 0.05:
+        question += rng.choice(TAILS)
+    return question
+
+
 def upper_first(text: str) -> str:
     """Gives `text` with its first letter in upper case and the rest as it is."""
     return text[:1].upper() + text[1:]
@@ -301,8 +320,7 @@ def ask(fact: Fact, rng: random.Random) -> str:
         question = upper_first(rng.choice(SENTENCES[fact.relation]).format(x=subject))
     else:
         question = frame(rng.choice(NOUN_PHRASES[fact.relation]).format(x=subject), rng)
-    if rng.random() < 0.1:
-        question = rng.choice(LEADS) + question
+    question = dressed(question, rng)
     # A symbol's letters are all there is to see of an element: never lower their case.
     return question if fact.relation == "element_of_symbol" else scuffed(question, rng)
 

@@ -1,12 +1,13 @@
 """The mixture that `pocket` is pre-trained on: endless, from a seed, in three streams."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qa_lora.bundled import UNKNOWN_ANSWER
 from qa_lora.bundled.facts import all_facts, rows_by_entity
 from qa_lora.bundled.phrases import ask
-from qa_lora.bundled.reading import Reading, copying, passage, read
+from qa_lora.bundled.reading import copying, passage, read
 from qa_lora.bundled.sentences import body, list_question, listed, patterned, told
 from qa_lora.bundled.unknowns import ask_unknown
 
@@ -40,10 +41,9 @@ class Mixture:
             return Pair(prompt(ask(fact, self.rng)), fact.answer)
         return Pair(prompt(ask_unknown(self.rng)), UNKNOWN_ANSWER)
 
-    def reading(self, longest: int, copies: float) -> Pair:
-        """Draws a passage of at most `longest` sentences, or (a share of `copies`) a word to copy."""
-        made: Reading
-        made = copying(self.rng) if self.rng.random() < copies else read(self.rng, longest)
+    def reading(self, copies: float, shares: Sequence[float]) -> Pair:
+        """Draws a passage of one to three sentences, or (a share of `copies`) words to copy."""
+        made = copying(self.rng) if self.rng.random() < copies else read(self.rng, shares)
         return Pair(prompt(made.question, made.context), made.answer)
 
     def free(self) -> Pair:

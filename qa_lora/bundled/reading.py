@@ -4,7 +4,7 @@ Whoever is named here does not exist, so the answer can only be read, never reme
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qa_lora.bundled import UNKNOWN_ANSWER
@@ -249,28 +249,35 @@ def passage(
     return Reading(question, " ".join(text), right)
 
 
-def copying(rng: random.Random) -> Reading:
-    """Makes the simplest reading there is: a word to find by its place, and to copy."""
-    names = [invent(rng, place=rng.random() < 0.5) for _ in range(rng.randint(2, 6))]
-    at = rng.randrange(len(names))
-    text = " ".join(names)
+def _word(rng: random.Random) -> str:
     draw = rng.random()
-    if draw < 0.25:
-        quoted = " ".join([*names[:at], f'"{names[at]}"', *names[at + 1 :]])
-        return Reading("What stands between the quotes?", quoted, names[at])
-    if draw < 0.45 and at > 0:
-        return Reading(f"Which word comes after {names[at - 1]}?", text, names[at])
-    if draw < 0.65 and at + 1 < len(names):
-        return Reading(f"Which word comes before {names[at + 1]}?", text, names[at])
-    if draw < 0.75:
-        return Reading("Which word is the last one?", text, names[-1])
-    if draw < 0.85:
-        return Reading("Which word is the first one?", text, names[0])
-    short = " ".join(names[: rng.randint(1, 2)])
-    return Reading("What does the text say?", short, short)
+    if draw < 0.5:
+        return invent(rng, place=rng.random() < 0.5)
+    return str(rng.randint(0, 9999)) if draw < 0.6 else rng.choice(NOUNS + ADJECTIVES)
 
 
-def read(rng: random.Random, longest: int) -> Reading:
-    """Makes a training passage of at most `longest` sentences, short ones as often as long ones."""
-    made = passage(rng, rng.randint(1, longest), unanswerable=0.06)
+def copying(rng: random.Random) -> Reading:
+    """Makes the simplest reading there is: words to say again, or one to find by its place."""
+    if rng.random() < 0.5:
+        text = " ".join(_word(rng) for _ in range(rng.randint(1, 7)))
+        return Reading("What does the text say?", text, text)
+    words = [_word(rng) for _ in range(rng.randint(2, 6))]
+    at = rng.randrange(len(words))
+    text = " ".join(words)
+    draw = rng.random()
+    if draw < 0.3:
+        quoted = " ".join([*words[:at], f'"{words[at]}"', *words[at + 1 :]])
+        return Reading("What stands between the quotes?", quoted, words[at])
+    if draw < 0.55 and at > 0:
+        return Reading(f"Which word comes after {words[at - 1]}?", text, words[at])
+    if draw < 0.8 and at + 1 < len(words):
+        return Reading(f"Which word comes before {words[at + 1]}?", text, words[at])
+    if draw < 0.9:
+        return Reading("Which word is the last one?", text, words[-1])
+    return Reading("Which word is the first one?", text, words[0])
+
+
+def read(rng: random.Random, shares: Sequence[float]) -> Reading:
+    """Makes a training passage of one, two or three sentences, in the given shares."""
+    made = passage(rng, rng.choices((1, 2, 3), shares)[0], unanswerable=0.06)
     return Reading(scuffed(made.question, rng), made.context, made.answer)

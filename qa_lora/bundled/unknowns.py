@@ -7,7 +7,7 @@ import random
 
 from qa_lora.bundled.facts import Fact, all_facts, named, table
 from qa_lora.bundled.names import invent
-from qa_lora.bundled.phrases import NOUN_PHRASES, SENTENCES, frame, scuffed, upper_first
+from qa_lora.bundled.phrases import NOUN_PHRASES, SENTENCES, dressed, frame, scuffed, upper_first
 
 _FACTS_BY_RELATION: dict[str, list[Fact]] = {}
 for _fact in all_facts():
@@ -287,4 +287,4 @@ KINDS = (
 def ask_unknown(rng: random.Random) -> str:
     """Asks something that `pocket` must not pretend to know."""
     makers, weights = zip(*KINDS, strict=True)
-    return scuffed(rng.choices(makers, weights)[0](rng), rng)
+    return scuffed(dressed(rng.choices(makers, weights)[0](rng), rng), rng)
