@@ -98,11 +98,14 @@ def encode_prompts(
 
 
 def _tokenise(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int | None
 ) -> list[list[int]]:
+    if not texts:
+        return []
     special = [token for token in tokenizer.all_special_tokens if token]
     plain = [_without(text, special) for text in texts]
-    ids: list[list[int]] = tokenizer(plain, truncation=True, max_length=limit)["input_ids"]
+    options = {} if limit is None else {"truncation": True, "max_length": limit}
+    ids: list[list[int]] = tokenizer(plain, **options)["input_ids"]
     return ids
 
 
@@ -175,7 +178,6 @@ def token_counter(model: str) -> Callable[[list[str]], list[int]]:
     tokenizer = load_tokenizer(model)
 
     def count(texts: list[str]) -> list[int]:
-        rows: list[list[int]] = tokenizer(texts)["input_ids"] if texts else []
-        return [len(row) for row in rows]
+        return [len(row) for row in _tokenise(tokenizer, texts, None)]
 
     return count
