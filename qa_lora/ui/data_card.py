@@ -94,7 +94,10 @@ def _state(source: str) -> tuple[int, int]:
 
 def _has_tokenizer(model: str) -> bool:
     """Whether the model's tokenizer can be had without a network."""
-    return model == POCKET or Path(model).is_dir()
+    try:
+        return model == POCKET or Path(model).is_dir()
+    except OSError:
+        return False
 
 
 def _counter(model: str) -> Callable[[list[str]], list[int]]:
@@ -148,8 +151,11 @@ def refuse_server_paths(config: TrainConfig, uploads: Path) -> None:
     if not os.environ.get("SPACE_ID"):
         return
     for source in (config.model, config.data):
-        path = Path(source)
-        if path.exists() and uploads.resolve() not in path.resolve().parents:
+        try:
+            path = Path(source).resolve(strict=True)
+        except (OSError, ValueError):
+            continue  # no file: a bundled name or a repository
+        if uploads.resolve() not in path.parents:
             raise DataError(
                 f"{source} is a path on this server, which visitors cannot use.",
                 "Upload a file, or name a repository on the Hub.",

@@ -41,11 +41,11 @@ def downsample(x: Floats, y: Floats, limit: int = 400) -> tuple[Floats, Floats]:
 
 
 def smooth(y: Floats, amount: float) -> Floats:
-    """Mean over neighbouring points; the window grows with `amount` from 1 point to a tenth of all.
+    """Mean over neighbouring points; the window grows with `amount` from 1 point to a quarter.
 
     The mean is centred and shorter at both ends, so the line lags behind nothing.
     """
-    half = round(amount**2 * len(y) / 20) if amount > 0 else 0
+    half = round(amount**2 * len(y) / 8) if amount > 0 else 0
     if half < 1 or len(y) < 3:
         return y
     half = max(half, min(2, len(y) // 2))

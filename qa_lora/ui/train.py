@@ -19,6 +19,7 @@ from qa_lora.ui.words import note
 __all__ = ["BUNDLED", "COLUMNS", "TrainTab", "build_train"]
 
 BUNDLED = ("atlas (bundled)", "atlas")
+SMOOTHING = 0.5
 COLUMNS = ("question_column", "answer_column", "context_column")
 FILE_TYPES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
 
@@ -84,7 +85,7 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 elem_id="set-data",
             )
             upload = gr.File(
-                label="Your file: CSV, TSV, JSON, JSONL or Parquet, 200 MB",
+                label="Your file: CSV, JSON, Parquet, up to 200 MB",
                 file_types=FILE_TYPES,
                 height=84,
                 elem_id="upload",
@@ -121,18 +122,28 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
             with gr.Row(elem_id="after"):
                 ready = run is not None and run.has_adapter()
                 compare = gr.Button(
-                    "Compare answers", size="md", interactive=ready, elem_id="to-compare"
+                    "Compare answers",
+                    size="md",
+                    interactive=ready,
+                    elem_id="to-compare",
+                    min_width=130,
                 )
                 scores = gr.Button(
-                    "See all scores", size="md", interactive=ready, elem_id="to-scores"
+                    "See all scores",
+                    size="md",
+                    interactive=ready,
+                    elem_id="to-scores",
+                    min_width=130,
                 )
             chart = gr.HTML(
-                train_view.chart_html(run, progress, False, 0.3), elem_id="loss", js_on_load=HOVER
+                train_view.chart_html(run, progress, False, SMOOTHING),
+                elem_id="loss",
+                js_on_load=HOVER,
             )
             with gr.Row(elem_id="chart-options"):
                 log = gr.Checkbox(False, label="Log scale", elem_id="log-scale", min_width=120)
                 smoothing = gr.Slider(
-                    0, 1, value=0.3, step=0.05, label="Smoothing", elem_id="smoothing", scale=3,
+                    0, 1, value=SMOOTHING, step=0.05, label="Smoothing", elem_id="smoothing", scale=3,
                     info="Mean over neighbouring steps; the thin line stays exact.",
                 )  # fmt: skip
             stats = gr.HTML(train_view.stats_html(progress), elem_id="stats", js_on_load=None)

@@ -150,7 +150,7 @@ def wire_train(
         }
 
     def check(*form_values: Any) -> Update:
-        """The card at once: without token counts as long as the tokenizer's library is not there."""
+        """The card at once: without token counts until the tokenizer's library is there."""
         ready = engine.warm_up if engine.warm else None
         return card_of(check_data(form.to_settings(form_values), uploads, ready))
 
