@@ -36,6 +36,8 @@ def make_theme() -> Any:
         color_accent="#0f766e",
         border_color_accent="#0f766e",
         border_color_accent_dark="#2dd4bf",
+        input_placeholder_color="#64748b",
+        input_placeholder_color_dark="#94a3b8",
         block_info_text_color="#526077",
         block_info_text_color_dark="#a3b1c6",
         body_text_color_subdued="#526077",

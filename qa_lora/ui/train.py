@@ -143,7 +143,8 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
             with gr.Row(elem_id="chart-options"):
                 log = gr.Checkbox(False, label="Log scale", elem_id="log-scale", min_width=120)
                 smoothing = gr.Slider(
-                    0, 1, value=SMOOTHING, step=0.05, label="Smoothing", elem_id="smoothing", scale=3,
+                    0, 1, value=SMOOTHING, step=0.05, label="Smoothing",
+                    elem_id="smoothing", scale=3,
                     info="Mean over neighbouring steps; the thin line stays exact.",
                 )  # fmt: skip
             stats = gr.HTML(train_view.stats_html(progress), elem_id="stats", js_on_load=None)

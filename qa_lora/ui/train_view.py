@@ -164,15 +164,15 @@ def headline_html(
     facts = ""
     if FACT_ACCURACY in tuned:
         facts = (
-            f", right fact in <b class='base'>{base.get(FACT_ACCURACY, 0):.0%}</b> -> "
-            f"<b class='tuned'>{tuned[FACT_ACCURACY]:.0%}</b> of the answers"
+            f", right fact in <span class='nowrap'><b class='base'>{base.get(FACT_ACCURACY, 0):.0%}"
+            f"</b> → <b class='tuned'>{tuned[FACT_ACCURACY]:.0%}</b></span> of the answers"
         ).replace("%", " %")
     plural = "" if rows == 1 else "s"
     questions = "held-out question" if split == "test" else f"{escape(split)} question"
     return (
         '<div class="headline good"><div class="big">'
         "<span title='Longest common subsequence with the reference, 0 to 1.'>ROUGE-L</span> "
-        f'<span class="base">{base["rougeL"]:.2f}</span> -> '
+        f'<span class="base">{base["rougeL"]:.2f}</span> → '
         f'<span class="tuned">{tuned["rougeL"]:.2f}</span> '
         f'<span class="gain{sure}">{mean:+.2f} [{low:.2f}, {high:.2f}]</span></div>'
         f"<p>On {rows:,} {questions}{plural}, 95 % interval in brackets{facts}</p></div>"
