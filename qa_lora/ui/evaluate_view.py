@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from qa_lora.report import FACT_ACCURACY, ExampleResult, Report
@@ -110,9 +110,16 @@ def _row(row: ExampleResult, metric: str, name: str) -> str:
         f"<article><span class='score' title='Gain in {escape(name)}'>"
         f"{gain_of(row, metric):+.2f}</span><h4>{escape(row.question)}</h4>"
         f"<div class='ref'>Reference: {escape(' / '.join(row.references))}{context}</div>"
-        f"<div class='two'><div><span class='who'>Base · {name} {_number(low)}</span>{base}</div>"
-        f"<div><span class='who'>Tuned · {name} {_number(high)}</span>{tuned}</div></div></article>"
+        f"<div class='two'><div><span class='who'>Base · {name} {_number(low)}"
+        f"{_fact(row.base_scores)}</span>{base}</div><div><span class='who'>Tuned · {name} "
+        f"{_number(high)}{_fact(row.tuned_scores)}</span>{tuned}</div></div></article>"
     )
+
+
+def _fact(scores: Mapping[str, float]) -> str:
+    if FACT_ACCURACY not in scores:
+        return ""
+    return " · right fact" if scores[FACT_ACCURACY] >= 1 else " · fact missing"
 
 
 def _number(value: float | None) -> str:

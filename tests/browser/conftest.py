@@ -87,7 +87,7 @@ def browser() -> Iterator[Any]:
         pytest.skip("There is no chromium here.")
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield chromium
@@ -103,7 +103,7 @@ def new_page(browser: Any, app: App) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         page.goto(app.url)
         page.locator("#data-card .card").wait_for()
         return page

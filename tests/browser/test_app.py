@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-SLOW = 90_000
+SLOW = 180_000
 """Milliseconds in which a short training ends on two busy cores."""
 
 
