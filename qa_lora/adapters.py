@@ -130,7 +130,7 @@ def save_adapter(
         weights: The adapter's weights, by the names they have in `model`.
 
     Raises:
-        OSError: If the disk is full or the folder cannot be written.
+        OSError, SafetensorError: If the disk is full or the folder cannot be written.
     """
     with replaced_folder(folder) as new:
         # "auto" would ask the Hub whether the vocabulary grew.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def save(
         scheduler: Its state is saved.
 
     Raises:
-        OSError: If the disk is full or the folder cannot be written; the old one is intact.
+        OSError, SafetensorError: If the disk is full or the folder cannot be written; the old
+            checkpoint is intact.
     """
     # Torch draws the dropout masks; everything else that is random has a generator of its own.
     state = {
@@ -66,8 +68,10 @@ def save(
         save_file(weights, new / WEIGHTS)
         if best_weights is not None:
             save_file(best_weights, new / BEST)
-        with (new / STATE).open("wb") as file:
-            torch.save(state, file)
+        # By way of memory: torch does not tell a full disk from other failures when it writes.
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        (new / STATE).write_bytes(buffer.getbuffer())
         (new / CHECKPOINT_STATE).write_text(json.dumps(vars(progress)), "utf-8")
 
 

@@ -6,6 +6,7 @@ do with what it tells, and the order of the loop below is the order in which thi
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch.nn import functional as F
 
 from qa_lora import checkpoint
@@ -21,7 +23,7 @@ from qa_lora.batching import IGNORED, Batch, collate
 from qa_lora.config import TrainConfig
 from qa_lora.data import load_split
 from qa_lora.devices import device_name, peak_memory_bytes
-from qa_lora.errors import TrainingError
+from qa_lora.errors import TrainingError, first_line
 from qa_lora.events import (
     Checkpointed,
     Evaluated,
@@ -37,6 +39,9 @@ from qa_lora.generation import generate_batch
 from qa_lora.session import Session, prepare
 
 __all__ = ["train"]
+
+UNWRITABLE = (OSError, SafetensorError)
+"""What saving raises when the disk is full: the file system's error or safetensors' own."""
 
 SPEED_WINDOW = 20
 """Tokens per second are those of this many last steps."""
@@ -283,7 +288,7 @@ def _save_checkpoint(run: Session) -> None:
             optimizer=run.optimizer,
             scheduler=run.scheduler,
         )
-    except OSError as error:
+    except UNWRITABLE as error:
         raise _unwritable("checkpoint", error) from None
     if run.keep == "last":
         _save_adapter(run, run.trainable_weights())
@@ -301,12 +306,15 @@ def _save_adapter(run: Session, weights: dict[str, torch.Tensor]) -> None:
             card=run.card,
             weights=weights,
         )
-    except OSError as error:
+    except UNWRITABLE as error:
         raise _unwritable("adapter", error) from None
 
 
-def _unwritable(what: str, error: OSError) -> TrainingError:
+def _unwritable(what: str, error: Exception) -> TrainingError:
+    # safetensors says which system error it met in words only.
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    why = "the disk is full" if full else first_line(error)
     return TrainingError(
-        f"The {what} could not be saved: {error.strerror or error}; the one before it is intact.",
-        "Free some disk space and resume the run.",
+        f"The {what} could not be saved: {why}. What was saved before it is intact.",
+        "Make room there; a run that has a checkpoint can be resumed.",
     )

@@ -207,16 +207,22 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 ) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def full(name: str, original: Any) -> Any:
-        def write(data: Any, to: Any) -> None:
-            if Path(getattr(to, "name", to)).name == file:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            original(data, to)
+    save_file, write_bytes = checkpoint.save_file, Path.write_bytes
 
-        return write
+    def refuse(path: Path) -> None:
+        if path.name == file:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full("save_file", checkpoint.save_file))
-    monkeypatch.setattr(torch, "save", full("save", torch.save))
+    def full_save_file(weights: Any, path: Path) -> None:
+        refuse(path)
+        save_file(weights, path)
+
+    def full_write_bytes(path: Path, data: Any) -> int:
+        refuse(path)
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(checkpoint, "save_file", full_save_file)
+    monkeypatch.setattr(Path, "write_bytes", full_write_bytes)
     training = Training()
     training.steps(1)
     with pytest.raises(OSError, match="No space left"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from qa_lora.batching import IGNORED, collate, encode
@@ -281,11 +283,19 @@ def test_every_variant_trains_and_resumes(
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
+    ],
+    ids=["file system", "safetensors"],
+)
 def test_disk_full_while_saving_leaves_the_last_checkpoint(
-    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    import errno
-
     import qa_lora.checkpoint as module
 
     original = module.save_file
@@ -293,11 +303,11 @@ def test_disk_full_while_saving_leaves_the_last_checkpoint(
 
     def full(*arguments: Any) -> None:
         if any(isinstance(event, Checkpointed) for event in seen):
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise error
         original(*arguments)
 
     monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(TrainingError, match="No space left on device"):
+    with pytest.raises(TrainingError, match="the disk is full"):
         collect(train(config, tmp_path), seen)
     monkeypatch.undo()
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["step"] == 4
