@@ -103,6 +103,17 @@ def test_the_command_and_the_yaml_give_the_same_training(tmp_path: Any) -> None:
     assert TrainConfig.from_yaml(file) == TrainConfig(**settings)
 
 
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_the_command_line_reads_the_command_as_it_was_meant(preset: str) -> None:
+    from qa_lora import cli
+
+    changed = {"prompt": "- {question} \"'", "use_rslora": True, "max_rows": 50}
+    settings = form.to_settings(values(preset, **changed))
+    parsed = vars(cli.build_parser().parse_args(shlex.split(form.as_command(settings))[1:]))
+    knobs = {k[len(cli.KNOB) :]: v for k, v in parsed.items() if k.startswith(cli.KNOB)}
+    assert TrainConfig.build(**knobs) == TrainConfig(**settings)
+
+
 def test_a_command_of_wrong_settings_is_refused() -> None:
     with pytest.raises(ConfigError):
         form.as_command(form.to_settings(values(epochs=0)))

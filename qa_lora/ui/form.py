@@ -186,6 +186,8 @@ def as_command(settings: Mapping[str, Any], runs_dir: str = "") -> str:
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
+        elif str(value).startswith("-"):
+            words.append(f"{flag}={value}")
         else:
             words += [flag, str(value)]
     return shlex.join(words)

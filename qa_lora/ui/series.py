@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -142,4 +142,10 @@ class Followers:
             self._known[run.id] = (reader, progress)
             while len(self._known) > self._limit:
                 self._known.popitem(last=False)
-            return progress
+            # A copy: another page's visit may add to the lists while this one draws them.
+            return replace(
+                progress,
+                steps=progress.steps.copy(),
+                losses=progress.losses.copy(),
+                validation=progress.validation.copy(),
+            )
