@@ -48,6 +48,8 @@ class Started:
     precision: str
     time: float
     """Seconds since the epoch."""
+    run: str = ""
+    """The run's id: the name of its folder."""
 
 
 @dataclass(frozen=True)

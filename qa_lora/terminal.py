@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -76,26 +75,25 @@ class Bar:
         self._task: TaskID | None = None
 
     def __enter__(self) -> Bar:
-        self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """Show how much is done."""
+        """Show how much is done; the first call shows the bar."""
         if self._task is None:
             self._task = self._progress.add_task(self._title, total=total, note=note)
+            self._progress.start()
         self._progress.update(self._task, completed=done, total=total, note=note)
         share = done * PLAIN_LINES // max(total, 1)
         if not _err.is_terminal and not self._quiet and share != self._said:
             self._said = share
             _err.print(f"{self._title} {done}/{total} {note}".rstrip(), markup=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
 
 
 class Training:
@@ -112,14 +110,9 @@ class Training:
         say(f"Run {self._run.id} in {self._run.path}", quiet=self._quiet)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.__exit__(kind, error, trace)
-        self._scoring.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._scoring.close()
 
     def show(self, event: Event) -> None:
         """Show one event."""
@@ -134,7 +127,6 @@ class Training:
                     f"{event.test_rows:,} held out",
                     quiet=self._quiet,
                 )
-                self._bar.__enter__()
             case Step():
                 self._bar.update(
                     event.step,
@@ -148,7 +140,7 @@ class Training:
                     quiet=self._quiet,
                 )
             case Finished():
-                self._bar.__exit__(None, None, None)
+                self._bar.close()
                 loss = event.validation_loss
                 kept = f", validation loss {loss:.4f}" if loss is not None else ""
                 say(
@@ -157,11 +149,9 @@ class Training:
                     quiet=self._quiet,
                 )
             case Scoring():
-                if event.done == 0:
-                    self._scoring.__enter__()
                 self._scoring.update(event.done, event.total)
             case Scored():
-                self._scoring.__exit__(None, None, None)
+                self._scoring.close()
                 show_scores(event.base, event.tuned, event.difference, quiet=self._quiet)
                 show_headline(event, quiet=self._quiet)
             case Probed() | Checkpointed():
@@ -171,7 +161,9 @@ class Training:
 def say(text: str, *, quiet: bool = False) -> None:
     """A line for a person; nothing when the output is for a machine."""
     if not quiet:
-        _out.print(text, markup=False)
+        # Where both are one terminal, lines go the way of the bar, which makes room for them.
+        shared = _out.is_terminal and _err.is_terminal
+        (_err if shared else _out).print(text, markup=False)
 
 
 def show_scores(

@@ -99,6 +99,7 @@ def train(
         device=device_name(run.accelerator.device),
         precision="bf16" if run.dtype is torch.bfloat16 else "fp32",
         time=time.time(),
+        run=folder.name,
     )
     if progress.step == 0:
         yield from _evaluate(run)

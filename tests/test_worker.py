@@ -72,6 +72,7 @@ def test_what_is_told_is_what_is_written(make_run: Callable[..., Run]) -> None:
     run = make_run(score_rows=5)
     events = list(execute(run))
     assert run.events() == events
+    assert isinstance(events[0], Started) and events[0].run == run.id
     assert isinstance(events[-1], Scored) and events[-1].rows == 4
     assert run.evaluations() == [1]
     assert run.status() == "finished" and run.has_adapter()
