@@ -60,7 +60,8 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             """What changed since this page looked last."""
             choices = run_choices(engine)
             ids = [value for _, value in choices]
-            run_id = run_id if run_id in ids else choose_run(engine, None)
+            gone = run_id not in ids
+            run_id = choose_run(engine, None) if gone else run_id
             run = engine.find(run_id)
             version = engine.followers.progress(run).version if run else 0
             light = light_html(engine)
@@ -69,7 +70,8 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             if now == before:
                 return {seen: gr.skip()}
             return {
-                header.run: gr.Dropdown(choices=choices, value=run_id),
+                # The value only if it must be another one: the visitor may be choosing just now.
+                header.run: gr.Dropdown(choices=choices, **({"value": run_id} if gone else {})),
                 header.light: light,
                 header.device: device_html(engine),
                 **show_run(engine, train, run_id, log, smoothing),
@@ -78,7 +80,9 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
 
         def open_page(remembered: object, log: bool, smoothing: float) -> dict[Any, Any]:
             """A page opens, anew or again: find the run it showed."""
-            return look(choose_run(engine, remembered), log, smoothing, "")
+            run_id = choose_run(engine, remembered)
+            chosen = gr.Dropdown(choices=run_choices(engine), value=run_id)
+            return {**look(run_id, log, smoothing, ""), header.run: chosen}
 
         view = [train.log, train.smoothing]
         shown = [header.run, header.light, header.device, *shown_by(train), seen]

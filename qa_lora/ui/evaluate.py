@@ -79,7 +79,13 @@ def build_evaluate(tab: Any) -> EvaluateTab:
             SPLITS, value="test", label="Questions", elem_id="split", min_width=170, scale=3
         )
         rows = gr.Number(
-            200, label="At most, rows", minimum=1, precision=0, elem_id="rows", min_width=110
+            200,
+            label="At most, rows",
+            minimum=1,
+            precision=0,
+            placeholder="all",
+            elem_id="rows",
+            min_width=110,
         )
         past = gr.Dropdown(
             [], label="Finished evaluations", elem_id="past", interactive=True,

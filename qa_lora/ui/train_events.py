@@ -120,7 +120,9 @@ def wire_train(
     def on_preset(preset: str, model: str) -> Update:
         start_values = form.preset_values(preset)
         updates = {
-            tab.controls[name]: form.shown_value(name, start_values[name]) for name in form.ADVANCED
+            tab.controls[name]: form.shown_value(name, start_values[name])
+            for name in form.ADVANCED
+            if name != "name"
         }
         return {**updates, tab.controls["model"]: form.model_after(preset, model)}
 
@@ -173,23 +175,23 @@ def wire_train(
         return _or_warn(form.as_yaml, form.to_settings(form_values))
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    busy_run = {**quiet, "show_progress": "minimal", "show_progress_on": [tab.slot]}
+    busy_data = {**quiet, "show_progress": "minimal", "show_progress_on": [tab.card]}
     inputs = [tab.preset, *values]
     started = tab.start.click(
-        start, inputs, [tab.message, header.run, header.remembered], validator=validate, **quiet
+        start, inputs, [tab.message, header.run, header.remembered], validator=validate, **busy_run
     )
     tab.start.click(None, js=TO_CHART, api_visibility="private")
     refresh(started)
-    stopped = tab.stop.click(stop, header.run, [tab.message, tab.stop], **quiet)
+    stopped = tab.stop.click(stop, header.run, [tab.message, tab.stop], **busy_run)
     refresh(stopped)
-    resumed = tab.resume.click(resume, header.run, [tab.message, tab.resume], **quiet)
+    resumed = tab.resume.click(resume, header.run, [tab.message, tab.resume], **busy_run)
     refresh(resumed)
 
     model = tab.controls["model"]
     model.change(lambda name: gr.Dropdown(info=form.model_info(name)), model, model, **quiet)
     advanced = [tab.controls[name] for name in form.ADVANCED]
-    tab.preset.input(
-        on_preset, [tab.preset, tab.controls["model"]], [*advanced, tab.controls["model"]], **quiet
-    )
+    tab.preset.input(on_preset, [tab.preset, model], [*advanced, model], **quiet)
     gr.on(
         [control.change for control in values], on_change, inputs, [tab.advanced, tab.message],
         trigger_mode="always_last", **quiet,
@@ -197,14 +199,13 @@ def wire_train(
     tab.upload.change(
         on_upload, tab.upload,
         [tab.controls["data"], tab.card, tab.columns, *(tab.controls[name] for name in COLUMNS)],
-        **quiet,
+        **busy_data,
     )  # fmt: skip
     watched = ("data", *COLUMNS, "max_rows", "model", "max_source_tokens", "max_target_tokens")
     outputs = [tab.card, tab.columns, *(tab.controls[name] for name in COLUMNS)]
     for trigger in ([tab.controls[name].change for name in watched], None):
         first = gr.on(
-            trigger, check, values, outputs,
-            trigger_mode="always_last", **quiet,
+            trigger, check, values, outputs, trigger_mode="always_last", **busy_data,
         )  # fmt: skip
         first.then(check_tokens, values, outputs, **quiet)
 
