@@ -140,8 +140,8 @@ def test_held_out_phrasings_and_names_are_not_in_the_training_text() -> None:
         names = set(re.findall(r"\b[A-Z][a-z]{3,}\b", text)) - {*ordinary, *reading.DAYS}
         assert names
         assert not [name for name in names if is_held_out(name)], text
-    held_out = reading.passage(random.Random(1), 1, held_out=True)
-    assert is_held_out(max(re.findall(r"[A-Z][a-z]{3,}", held_out.context), key=len))
+    unseen = reading.passage(random.Random(1), 1, held_out=True)
+    assert is_held_out(max(re.findall(r"[A-Z][a-z]{3,}", unseen.context), key=len))
 
 
 def test_the_same_seed_draws_the_same_text() -> None:

@@ -1,8 +1,8 @@
-"""Questions outside `pocket`'s knowledge whose kinds pre-training does not have.
+"""Questions outside `pocket`'s knowledge that pre-training does not have, for measuring.
 
-Pre-training has general questions of its own making (`unknowns.py`). These here were written by
-hand about other matters, as visitors would ask them, and two lists of names and properties that
-the generators do not use widen them by questions close to what the model does know.
+Pre-training has questions of a grammar's making (`unknowns.py`). Those here were written by hand
+about other matters, as visitors would ask them; lists of names and properties that the grammar
+does not use add questions close to what the model does know.
 """
 
 import random

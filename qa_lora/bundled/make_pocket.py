@@ -17,52 +17,33 @@ from typing import TYPE_CHECKING, Any
 from qa_lora.bundled.card import card
 from qa_lora.bundled.measure import measure
 from qa_lora.bundled.pocket_text import Mixture, Pair
+from qa_lora.bundled.recipe import (
+    DECODER_BIAS,
+    ENCODER_BIAS,
+    MEAN_DECAY,
+    NEIGHBOUR_BIAS,
+    POOL,
+    RATES,
+    SHOW_EVERY,
+    STEPS,
+    WEIGHTS,
+    phase_at,
+    rate_at,
+)
 from qa_lora.bundled.tokens import keep_marks_as_text, make_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-STEPS = 5400
-DECAY_SHARE = 0.22
-"""The last share of the steps, over which the learning rate falls to zero."""
-WARM_UP_STEPS = 100
-RATES = {"matrices": 3e-3, "queries": 6e-4, "positions": 5e-2, "others": 2e-3}
-NEIGHBOUR_BIAS = 4.0
-ENCODER_BIAS, DECODER_BIAS = (
-    f"{part}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    for part in ("encoder", "decoder")
-)
-EASIER_AT = 1750
-LATER_RATE = 0.35
-"""From step `EASIER_AT` on the learning rate is this share of the first: at the full rate facts
-are learnt quickly, but copying does not come about."""
-MEAN_DECAY = 0.998
-BATCHES = {"terse": 64, "reading": 64, "free": 32}
-WEIGHTS = {"terse": 1.0, "reading": 1.0, "free": 0.7}
-SHOW_EVERY = 25
-POOL = 16
-"""Batches drawn at once and sorted by length, so that little is padding."""
 
-
-def reading_at(step: int) -> tuple[float, tuple[float, float, float]]:
-    """Gives the share of mere copying among passages, and the rest's of one to three sentences.
-
-    Copying is learnt last: it wants short texts first and many of them.
-    """
-    if step < 800:
-        return 0.5, (1.0, 0.0, 0.0)
-    if step < EASIER_AT:
-        return 0.1, (0.4, 0.4, 0.2)
-    if step < EASIER_AT + 1850:
-        return 0.4, (0.85, 0.1, 0.05)
-    return 0.1, (0.4, 0.3, 0.3)
-
-
-def batches(draw: Callable[[], Pair], size: int, tokenizer: Any, rng: Any) -> Iterator[Any]:
-    """Yields endless batches of `size` pairs as `(ids, mask, labels)`, -100 where padded."""
+def batches(
+    draw: Callable[[], Pair], rows_now: Callable[[], int], tokenizer: Any, rng: Any
+) -> Iterator[Any]:
+    """Yields endless batches of pairs as `(ids, mask, labels)`, -100 where padded."""
     import torch
 
     while True:
+        size = rows_now()
         pairs = [draw() for _ in range(size * POOL)]
         sources = tokenizer([p.source for p in pairs])["input_ids"]
         targets = tokenizer([p.target for p in pairs])["input_ids"]
@@ -143,13 +124,6 @@ def optimizers(weights: "dict[str, torch.Tensor]") -> "list[torch.optim.Optimize
         return torch.optim.AdamW(group, betas=(0.9, 0.98), weight_decay=0.0)
 
     return [(adam if k in ("positions", "others") else muon)(g) for k, g in groups.items()]
-
-
-def rate_at(step: int, steps: int) -> float:
-    """Gives the share of the full learning rate: warm-up, two levels, straight down to zero."""
-    level = 1.0 if step < EASIER_AT else LATER_RATE
-    falling = (steps - step) / (DECAY_SHARE * steps)
-    return level * max(0.0, min(1.0, (step + 1) / WARM_UP_STEPS, falling))
 
 
 def bf16_is_faster() -> bool:
@@ -248,10 +222,14 @@ def pretrain(out: Path, seed: int, steps: int, *, resume: bool, save_every: int 
     mix = Mixture(seed + 7919 * first)
     draws: dict[str, Callable[[], Pair]] = {
         "terse": mix.terse,
-        "reading": lambda: mix.reading(*reading_at(step)),
+        "reading": lambda: mix.reading(phase_at(step).copying, phase_at(step).sentences),
         "free": mix.free,
     }
-    streams = {k: batches(draw, BATCHES[k], tokenizer, mix.rng) for k, draw in draws.items()}
+
+    def rows_of(name: str) -> Callable[[], int]:
+        return lambda: phase_at(step).rows[name]
+
+    streams = {k: batches(draw, rows_of(k), tokenizer, mix.rng) for k, draw in draws.items()}
     losses = dict.fromkeys(streams, 0.0)
     start = time.perf_counter()
     with torch.no_grad():

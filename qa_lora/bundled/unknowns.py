@@ -1,6 +1,6 @@
 """Questions outside `pocket`'s knowledge: to all of them it answers with its one fixed sentence.
 
-The kinds made here are for pre-training; `held_out.py` has other kinds, for measuring.
+These are for pre-training; `held_out.py` has others, for measuring.
 """
 
 import random
