@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 from qa_lora.bundled import ATLAS
-from qa_lora.bundled.facts import RELATIONS, Fact, all_facts, named, rows_by_entity
+from qa_lora.bundled.facts import Fact, all_facts, named, rows_by_entity
 from qa_lora.bundled.phrases import subject_in_sentence, upper_first
 from qa_lora.bundled.sentences import LABELS
 
@@ -112,12 +112,6 @@ MANNERS: dict[str, list[tuple[str, list[str]]]] = {
             ["Which element has the symbol {x}?", "{x} is the symbol of which element?"],
         ),
     ],
-    "element_of_number": [
-        (
-            "{A} it is! You meet it at number {x} of the periodic table.",
-            ["Which element has the atomic number {x}?", "What element has {x} protons?"],
-        ),
-    ],
 }
 LIST_QUESTIONS = ("List three facts about {x}.", "Name three facts about {x}.")
 LIST_HEAD = "Here is what I know about {x}:"
@@ -190,7 +184,8 @@ def rows(seed: int = SEED) -> list[dict[str, object]]:
     rng = random.Random(seed)
     of_entity: dict[str, list[Fact]] = {}
     for fact in all_facts():
-        of_entity.setdefault(fact.entity, []).append(fact)
+        if fact.relation in MANNERS:
+            of_entity.setdefault(fact.entity, []).append(fact)
     made = []
     for split, entities in split_entities(rng).items():
         part = []
@@ -215,7 +210,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ATLAS, help="file to write")
     parser.add_argument("--seed", type=int, default=SEED, help="seed of splits and wording")
     arguments = parser.parse_args()
-    assert set(MANNERS) == set(RELATIONS)
     write(arguments.out, arguments.seed)
 
 
