@@ -10,7 +10,7 @@ import gradio as gr
 
 from qa_lora import runs
 from qa_lora.config import TrainConfig
-from qa_lora.errors import QALoRAError
+from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.ui import form, train_view
 from qa_lora.ui.data_card import Checked, check_data, keep_upload, refuse_server_paths
 from qa_lora.ui.engine import Engine
@@ -22,8 +22,9 @@ from qa_lora.ui.words import note
 __all__ = ["show_run", "shown_by", "wire_train"]
 
 Update = dict[Any, Any]
-TO_CHART = """() => { if (window.innerWidth < 800) setTimeout(() =>
-  document.getElementById("slot")?.scrollIntoView({behavior: "smooth"}), 300); }"""
+HEARD = """() => { const slot = document.getElementById("slot"); if (!slot) return;
+  slot.classList.add("heard"); setTimeout(() => slot.classList.remove("heard"), 1500);
+  if (innerWidth < 800) setTimeout(() => slot.scrollIntoView({behavior: "smooth"}), 300); }"""
 COPY = """async (text) => { if (!text) return;
   try { await navigator.clipboard.writeText(text); } catch {
     const area = document.createElement("textarea"); area.value = text;
@@ -80,7 +81,7 @@ def wire_train(
     values = tab.values()
     uploads = engine.runs_dir / "uploads"
 
-    def start(preset: str, *form_values: Any) -> Update:
+    def start(*form_values: Any) -> Update:
         settings = form.to_settings(form_values)
         try:
             config = TrainConfig.build(**settings)
@@ -88,15 +89,13 @@ def wire_train(
             run = runs.start(config, engine.runs_dir)
         except QALoRAError as error:
             engine.forget_list()
-            return {tab.message: note(str(error), "bad")}
+            update: Update = {tab.message: note(str(error), "bad")}
+            if isinstance(error, ConfigError):
+                update[tab.advanced] = gr.Accordion(open=True)
+            return update
         engine.forget_list()
         chosen = gr.Dropdown(choices=run_choices(engine), value=run.id)
         return {tab.message: "", header.run: chosen, header.remembered: run.id}
-
-    def validate(preset: str, *form_values: Any) -> list[Any]:
-        wrong = form.check_settings(form.to_settings(form_values))
-        checks = [gr.validate(name not in wrong, wrong.get(name, "")) for name in form.FIELDS]
-        return [gr.validate("" not in wrong, wrong.get("", "")), *checks]
 
     def stop(run_id: str | None) -> Update:
         run = engine.find(run_id)
@@ -126,14 +125,21 @@ def wire_train(
         }
         return {**updates, tab.controls["model"]: form.model_after(preset, model)}
 
-    def on_change(preset: str, *form_values: Any) -> Update:
+    def on_change(preset: str, marked: list[str], *form_values: Any) -> Update:
+        """Say at each setting what is wrong with it, and how many differ from the preset."""
         settings = form.to_settings(form_values)
         wrong = form.check_settings(settings)
         text = " ".join(f"{form.label_of(k)}: {v}" if k else v for k, v in wrong.items())
-        return {
+        updates: Update = {
             tab.advanced: gr.Accordion(label=form.advanced_title(preset, settings)),
             tab.message: note(text, "bad"),
+            tab.marked: list(wrong),
         }
+        for name in {*wrong, *marked} & {*form.ADVANCED}:
+            kind = ["wrong"] if name in wrong else []
+            info = wrong.get(name, TrainConfig.model_fields[name].description)
+            updates[tab.controls[name]] = gr.update(info=info, elem_classes=kind)
+        return updates
 
     def on_upload(path: str | None) -> Update:
         empty = {tab.controls[name]: gr.Dropdown(choices=[], value=None) for name in COLUMNS}
@@ -168,20 +174,19 @@ def wire_train(
                 updates[tab.controls[name]] = gr.Dropdown(choices=list(checked.columns))
         return updates
 
-    def copy_command(preset: str, *form_values: Any) -> str:
+    def copy_command(*form_values: Any) -> str:
         return _or_warn(form.as_command, form.to_settings(form_values), str(engine.runs_dir))
 
-    def copy_yaml(preset: str, *form_values: Any) -> str:
+    def copy_yaml(*form_values: Any) -> str:
         return _or_warn(form.as_yaml, form.to_settings(form_values))
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     busy_run = {**quiet, "show_progress": "minimal", "show_progress_on": [tab.slot]}
     busy_data = {**quiet, "show_progress": "minimal", "show_progress_on": [tab.card]}
-    inputs = [tab.preset, *values]
     started = tab.start.click(
-        start, inputs, [tab.message, header.run, header.remembered], validator=validate, **busy_run
+        start, values, [tab.message, header.run, header.remembered, tab.advanced], **busy_run
     )
-    tab.start.click(None, js=TO_CHART, api_visibility="private")
+    tab.start.click(None, js=HEARD, api_visibility="private")
     refresh(started)
     stopped = tab.stop.click(stop, header.run, [tab.message, tab.stop], **busy_run)
     refresh(stopped)
@@ -193,8 +198,8 @@ def wire_train(
     advanced = [tab.controls[name] for name in form.ADVANCED]
     tab.preset.input(on_preset, [tab.preset, model], [*advanced, model], **quiet)
     gr.on(
-        [control.change for control in values], on_change, inputs, [tab.advanced, tab.message],
-        trigger_mode="always_last", **quiet,
+        [control.change for control in values], on_change, [tab.preset, tab.marked, *values],
+        [tab.advanced, tab.message, tab.marked, *advanced], trigger_mode="always_last", **quiet,
     )  # fmt: skip
     tab.upload.change(
         on_upload, tab.upload,
@@ -210,7 +215,7 @@ def wire_train(
         first.then(check_tokens, values, outputs, **quiet)
 
     for button, make in ((tab.copy_command, copy_command), (tab.copy_yaml, copy_yaml)):
-        made = button.click(make, inputs, tab.copied, **quiet)
+        made = button.click(make, values, tab.copied, **quiet)
         made.then(None, tab.copied, js=COPY, api_visibility="private")
 
 
