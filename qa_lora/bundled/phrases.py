@@ -8,6 +8,7 @@ card's figures are measured on them.
 import random
 
 from qa_lora.bundled.facts import Fact, named, rows_by_entity
+from qa_lora.bundled.names import invent
 
 # {x} is the subject as it stands in a sentence ("the Netherlands", "iron", ".pe", "Lima").
 NOUN_PHRASES = {
@@ -215,6 +216,13 @@ TAILS = " Thanks.| Thank you!| Please.| It is for school.| I forgot.| Be short.|
     "|"
 )
 
+FILLERS = (
+    "please|kindly|now|then|so|well|just|really|maybe|again|once|today|official|correct|right|"
+    "exact|full|proper|usual|real|true|current|common|known|actually|exactly|simply|for us|for me|"
+    "in fact|of course|by the way|my friend|here|there|also|still|first|this time|for sure|hello|"
+    "dear|yes|no|friend|teacher|school|book|list|test|quiz|thing|one|fast|slow|want|need|look|ask"
+).split("|")
+
 HELD_OUT_FRAMES = [
     "Could you remind me of {np}?",
     "Quick question: what is {np}?",
@@ -306,8 +314,30 @@ def upper_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def filler(rng: random.Random) -> str:
+    """Gives a word that changes nothing about what is asked, now and then one that is no word."""
+    return invent(rng).lower() if rng.random() < 0.25 else rng.choice(FILLERS)
+
+
+def with_fillers(template: str, rng: random.Random) -> str:
+    """Puts one to three fillers between the words of a template, whatever the grammar says."""
+    words = template.split(" ")
+    for _ in range(rng.randint(1, 3)):
+        words.insert(rng.randint(0, len(words)), filler(rng))
+    return " ".join(words)
+
+
 def frame(noun_phrase: str, rng: random.Random) -> str:
-    """Puts a noun phrase into one of the training frames."""
+    """Puts a noun phrase into one of the training frames, or between any words at all."""
+    draw = rng.random()
+    if draw < 0.2:
+        before = " ".join(filler(rng) for _ in range(rng.randint(0, 5)))
+        after = " ".join(filler(rng) for _ in range(rng.randint(0, 2)))
+        mark = rng.choice((":", ",", "", "", " is", " what is", " to"))
+        text = f"{before}{mark} {noun_phrase} {after}".strip()
+        return upper_first(text) + rng.choice(("?", "?", ".", ""))
+    if draw < 0.4:
+        return upper_first(with_fillers(rng.choice(FRAMES), rng).format(np=noun_phrase))
     return upper_first(rng.choice(FRAMES).format(np=noun_phrase))
 
 
@@ -317,7 +347,10 @@ def ask(fact: Fact, rng: random.Random) -> str:
     if rng.random() < 0.12:
         subject = fact.subject
     if rng.random() < 0.5:
-        question = upper_first(rng.choice(SENTENCES[fact.relation]).format(x=subject))
+        template = rng.choice(SENTENCES[fact.relation])
+        if rng.random() < 0.4:
+            template = with_fillers(template, rng)
+        question = upper_first(template.format(x=subject))
     else:
         question = frame(rng.choice(NOUN_PHRASES[fact.relation]).format(x=subject), rng)
     question = dressed(question, rng)

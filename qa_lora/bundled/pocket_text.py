@@ -38,7 +38,7 @@ class Mixture:
 
     def terse(self) -> Pair:
         """Draws a plain question: a fact, or something unknown."""
-        if self.rng.random() < 0.74:
+        if self.rng.random() < 0.82:
             fact = self.rng.choice(self.facts)
             return Pair(prompt(ask(fact, self.rng)), fact.answer)
         return Pair(prompt(ask_unknown(self.rng)), UNKNOWN_ANSWER)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-STEPS = 5150
+STEPS = 5000
 DECAY_SHARE = 0.272
 """The last share of the steps, over which the learning rate falls to zero."""
 WARM_UP_STEPS = 100
@@ -44,6 +44,7 @@ PHASES = (
     Phase(800, {"terse": 64, "reading": 64, "free": 32}, 0.1, (0.4, 0.4, 0.2), 1.0),
     Phase(1750, {"terse": 64, "reading": 64, "free": 32}, 0.4, (0.85, 0.1, 0.05), 0.35),
     Phase(3500, {"terse": 32, "reading": 80, "free": 48}, 0.15, (0.6, 0.25, 0.15), 0.35),
+    Phase(4500, {"terse": 80, "reading": 64, "free": 32}, 0.1, (0.6, 0.25, 0.15), 0.35),
 )
 
 

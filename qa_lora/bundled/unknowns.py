@@ -7,7 +7,15 @@ import random
 
 from qa_lora.bundled.facts import Fact, all_facts, named, table
 from qa_lora.bundled.names import invent
-from qa_lora.bundled.phrases import NOUN_PHRASES, SENTENCES, dressed, frame, scuffed, upper_first
+from qa_lora.bundled.phrases import (
+    NOUN_PHRASES,
+    SENTENCES,
+    dressed,
+    frame,
+    scuffed,
+    upper_first,
+    with_fillers,
+)
 
 _FACTS_BY_RELATION: dict[str, list[Fact]] = {}
 for _fact in all_facts():
@@ -182,7 +190,10 @@ def of_unknown_entity(rng: random.Random) -> str:
         if relation == "country_of_capital" and subject in PLACES:
             subject = invent(rng, place=True)
     if rng.random() < 0.5:
-        return upper_first(rng.choice(SENTENCES[relation]).format(x=subject))
+        template = rng.choice(SENTENCES[relation])
+        if rng.random() < 0.4:
+            template = with_fillers(template, rng)
+        return upper_first(template.format(x=subject))
     return frame(rng.choice(NOUN_PHRASES[relation]).format(x=subject), rng)
 
 
