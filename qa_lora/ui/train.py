@@ -42,6 +42,8 @@ class TrainTab:
     copy_command: Any
     copy_yaml: Any
     copied: Any
+    offered: Any
+    """Columns that the column controls offer."""
     marked: Any
     """Names of the settings that are marked as wrong."""
     slot: Any
@@ -117,6 +119,7 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                     copy_yaml = gr.Button("Copy as YAML", size="sm", elem_id="copy-yaml")
                 controls |= form.build_advanced()
             copied = gr.Textbox(visible=False)
+            offered = gr.State([])
             marked = gr.State([])
         with gr.Column(scale=9, min_width=320):
             slot = gr.HTML(
@@ -154,6 +157,6 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
             probes = gr.HTML(train_view.probes_html(progress), elem_id="probes", js_on_load=None)
     return TrainTab(
         preset, controls, upload, card, columns, advanced, start, stop, resume, message, busy,
-        copy_command, copy_yaml, copied, marked, slot, compare, scores, log, smoothing, chart,
-        stats, probes,
+        copy_command, copy_yaml, copied, offered, marked, slot, compare, scores, log, smoothing,
+        chart, stats, probes,
     )  # fmt: skip

@@ -142,10 +142,14 @@ def wire_train(
         return updates
 
     def on_upload(path: str | None) -> Update:
-        empty = {tab.controls[name]: gr.Dropdown(choices=[], value=None) for name in COLUMNS}
+        empty: Update = {
+            **{tab.controls[name]: gr.Dropdown(choices=[], value=None) for name in COLUMNS},
+            tab.columns: gr.Row(visible=False),
+            tab.offered: [],
+        }
         if path is None:
             chosen = gr.Dropdown(choices=[BUNDLED], value=BUNDLED[1])
-            return {tab.controls["data"]: chosen, tab.columns: gr.Row(visible=False), **empty}
+            return {tab.controls["data"]: chosen, **empty}
         try:
             kept = keep_upload(path, uploads)
         except QALoRAError as error:
@@ -153,23 +157,25 @@ def wire_train(
         choices = [BUNDLED, (f"{Path(path).name} (uploaded)", str(kept))]
         return {
             tab.controls["data"]: gr.Dropdown(choices=choices, value=str(kept)),
-            tab.columns: gr.Row(visible=False),
             **empty,
         }
 
-    def check(*form_values: Any) -> Update:
+    def check(offered: list[str], *form_values: Any) -> Update:
         """The card at once: without token counts until the tokenizer's library is there."""
         ready = engine.warm_up if engine.warm else None
-        return card_of(check_data(form.to_settings(form_values), uploads, ready))
+        return card_of(offered, check_data(form.to_settings(form_values), uploads, ready))
 
-    def check_tokens(*form_values: Any) -> Update:
+    def check_tokens(offered: list[str], *form_values: Any) -> Update:
         """The card with token counts, once the tokenizer's library is there."""
-        return card_of(check_data(form.to_settings(form_values), uploads, engine.warm_up))
+        settings = form.to_settings(form_values)
+        return card_of(offered, check_data(settings, uploads, engine.warm_up))
 
-    def card_of(checked: Checked) -> Update:
+    def card_of(offered: list[str], checked: Checked) -> Update:
         updates: Update = {tab.card: checked.html}
-        if checked.columns:
+        # What is offered already stays untouched: an update would close an open list.
+        if checked.columns and list(checked.columns) != offered:
             updates[tab.columns] = gr.Row(visible=True)
+            updates[tab.offered] = list(checked.columns)
             for name in COLUMNS:
                 updates[tab.controls[name]] = gr.Dropdown(choices=list(checked.columns))
         return updates
@@ -195,6 +201,7 @@ def wire_train(
 
     model = tab.controls["model"]
     model.change(lambda name: gr.Dropdown(info=form.model_info(name)), model, model, **quiet)
+    columns = [tab.controls[name] for name in COLUMNS]
     advanced = [tab.controls[name] for name in form.ADVANCED]
     tab.preset.input(on_preset, [tab.preset, model], [*advanced, model], **quiet)
     gr.on(
@@ -203,16 +210,17 @@ def wire_train(
     )  # fmt: skip
     tab.upload.change(
         on_upload, tab.upload,
-        [tab.controls["data"], tab.card, tab.columns, *(tab.controls[name] for name in COLUMNS)],
+        [tab.controls["data"], tab.card, tab.columns, tab.offered, *columns],
         **busy_data,
     )  # fmt: skip
     watched = ("data", *COLUMNS, "max_rows", "model", "max_source_tokens", "max_target_tokens")
-    outputs = [tab.card, tab.columns, *(tab.controls[name] for name in COLUMNS)]
+    checked = [tab.offered, *values]
+    outputs = [tab.card, tab.columns, tab.offered, *columns]
     for trigger in ([tab.controls[name].change for name in watched], None):
         first = gr.on(
-            trigger, check, values, outputs, trigger_mode="always_last", **busy_data,
+            trigger, check, checked, outputs, trigger_mode="always_last", **busy_data,
         )  # fmt: skip
-        first.then(check_tokens, values, outputs, **quiet)
+        first.then(check_tokens, checked, outputs, **quiet)
 
     for button, make in ((tab.copy_command, copy_command), (tab.copy_yaml, copy_yaml)):
         made = button.click(make, values, tab.copied, **quiet)
