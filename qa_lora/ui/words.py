@@ -34,8 +34,13 @@ def marked(base: str, tuned: str) -> tuple[str, str]:
 
 
 def _span(pieces: list[str], kind: str) -> str:
-    text = escape("".join(pieces))
-    return f'<mark class="{kind}">{text}</mark>' if kind and text.strip() else text
+    text = "".join(pieces)
+    core = text.strip()
+    if not kind or not core:
+        return escape(text)
+    # A mark ends at its words: over a line's end it would show as a sliver.
+    before, _, after = text.partition(core)
+    return f'{before}<mark class="{kind}">{escape(core)}</mark>{after}'
 
 
 def note(message: str, kind: str = "") -> str:
