@@ -25,9 +25,11 @@ def main() -> int:
     port = int(port_text)
 
     from qa_lora.runs import default_runs_dir
+    from qa_lora.threads import wait_politely
     from qa_lora.ui.build import build_app, launch_options
     from qa_lora.ui.engine import Engine
 
+    wait_politely()
     engine = Engine(default_runs_dir())
     demo = build_app(engine.runs_dir, engine)
     try:

@@ -8,9 +8,9 @@ __all__ = ["PRESETS"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "Quick demo": {
-        "learning_rate": 3e-3,
+        "learning_rate": 2e-3,
         "batch_size": 32,
-        "max_steps": 300,
+        "max_steps": 400,
         "evaluate_every": 50,
         "checkpoint_every": 50,
     },

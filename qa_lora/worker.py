@@ -23,6 +23,7 @@ from qa_lora.errors import QALoRAError, TrainingError, first_line
 from qa_lora.events import Event, Failed, Finished, Scored, Scoring, Started
 from qa_lora.files import replaced_file
 from qa_lora.runs import Run
+from qa_lora.threads import wait_politely
 
 __all__ = ["execute", "train"]
 
@@ -189,6 +190,7 @@ class _Signals:
 
 def main(arguments: list[str]) -> int:
     """Train the run whose folder is named; resume it if it has a checkpoint."""
+    wait_politely()
     run = Run(Path(arguments[0]))
     try:
         for _ in execute(run, resume=run.checkpoint.is_dir()):
