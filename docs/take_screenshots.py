@@ -66,6 +66,7 @@ def take(page: Any, url: str, name: str) -> None:
     page.goto(url)
     page.locator("#data-card dt", has_text="Answers").wait_for()
     page.locator("#slot .gain").wait_for()
+    page.locator("#light", has_text="idle").wait_for()
     shoot(page, "train", name, "#slot")
 
     page.locator("#to-compare").click()
