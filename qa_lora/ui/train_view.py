@@ -97,7 +97,7 @@ def slot_html(engine: Engine, run: runs.Run | None, progress: Progress) -> str:
     if run is None:
         return (
             '<div class="headline"><div class="big">Press Start.</div><p>The quick demo trains '
-            "the bundled model in about a minute and scores it on unseen questions.</p></div>"
+            "the bundled model in a minute or two and scores it on unseen questions.</p></div>"
         )
     status, alive = run.status(), run.alive()
     done = progress.last_step.step if progress.last_step else 0
