@@ -46,7 +46,7 @@ def spawned() -> Iterator[list[subprocess.Popen[bytes]]]:
     yield started
     for process in started:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def worker(run: Run) -> subprocess.Popen[bytes]:
@@ -151,7 +151,8 @@ def test_a_killed_worker_is_interrupted_and_resumes_to_the_same_adapter(
     make_run: Callable[..., Run], spawned: list[subprocess.Popen[bytes]]
 ) -> None:
     whole, parts = make_run(max_steps=30), make_run(max_steps=30)
-    assert worker(whole).wait(300) == 0
+    spawned.append(process := worker(whole))
+    assert process.wait(300) == 0
     spawned.append(process := worker(parts))
     wait_for(parts, Checkpointed, process)
     process.kill()
