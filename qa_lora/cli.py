@@ -15,7 +15,6 @@ from qa_lora import runs, terminal
 from qa_lora.config import PRESETS, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
-from qa_lora.threads import wait_politely
 
 __all__ = ["build_parser", "main"]
 
@@ -40,7 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"(transformers|peft|accelerate|torch)\b")
-    wait_politely()
     parsed = build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], Result] = parsed.call
     try:
