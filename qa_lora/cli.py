@@ -263,9 +263,7 @@ def _evaluate(parsed: argparse.Namespace) -> Result:
 
 
 def _check_data(parsed: argparse.Namespace) -> Result:
-    from qa_lora.data import load_and_split
-    from qa_lora.data.checks import check
-    from qa_lora.prompts import PromptTemplate
+    from qa_lora.data.checks import check_config
 
     config = TrainConfig.build(
         data=parsed.source,
@@ -273,20 +271,12 @@ def _check_data(parsed: argparse.Namespace) -> Result:
         answer_column=parsed.answer_column,
         context_column=parsed.context_column,
     )
-    loaded, split = load_and_split(config)
     count_tokens = None
     if parsed.model:
         from qa_lora.batching import token_counter
 
         count_tokens = token_counter(parsed.model)
-    report = check(
-        loaded,
-        split,
-        count_tokens=count_tokens,
-        template=PromptTemplate(config.prompt, config.context_prompt, config.history_prompt),
-        max_source_tokens=config.max_source_tokens,
-        max_target_tokens=config.max_target_tokens,
-    )
+    report = check_config(config, count_tokens=count_tokens)
     terminal.show_lines(report.lines(), quiet=parsed.json)
     result: Result = report.to_dict()
     return result

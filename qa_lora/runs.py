@@ -139,8 +139,9 @@ class Run:
 
     def evaluations(self) -> list[int]:
         """Numbers of the finished evaluations, ascending."""
-        stems = (path.stem for path in self.evaluations_dir.glob("*.json"))
-        return sorted(int(stem) for stem in stems if stem.isdecimal())
+        from qa_lora.report import list_reports
+
+        return list_reports(self.evaluations_dir)
 
     def stop_requested(self) -> bool:
         """Whether somebody asked the training to stop."""

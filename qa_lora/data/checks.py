@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample, question_key
-from qa_lora.data.rows import LoadedData
+from qa_lora.data.rows import LoadedData, load_and_split
 from qa_lora.data.split import DataSplit
 from qa_lora.prompts import PromptTemplate
 
-__all__ = ["DataReport", "DropReason", "TokenLengths", "check"]
+__all__ = ["DataReport", "DropReason", "TokenLengths", "check", "check_config"]
 
 PREVIEW_ROWS = 3
 FIRST_ROWS = 5
@@ -127,6 +128,29 @@ class DataReport:
         for number, row in enumerate(self.preview, 1):
             out.append(f"example {number}: {_short(row['question'])} -> {_short(row['answer'])}")
         return out
+
+
+def check_config(
+    config: TrainConfig, *, count_tokens: Callable[[list[str]], list[int]] | None
+) -> DataReport:
+    """Load, divide and report on the data that a config names.
+
+    Args:
+        config: The settings.
+        count_tokens: As for :func:`check`.
+
+    Raises:
+        DataError: If the data cannot be used.
+    """
+    loaded, split = load_and_split(config)
+    return check(
+        loaded,
+        split,
+        count_tokens=count_tokens,
+        template=PromptTemplate(config.prompt, config.context_prompt, config.history_prompt),
+        max_source_tokens=config.max_source_tokens,
+        max_target_tokens=config.max_target_tokens,
+    )
 
 
 def check(

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError, DataError, QALoRAError, RunError
-from qa_lora.prompts import PromptTemplate
 from qa_lora.ui.words import note
 
 if TYPE_CHECKING:
@@ -69,18 +68,9 @@ def check_data(
 @lru_cache(maxsize=32)
 def _check(config: TrainConfig, counted: bool, state: tuple[int, int]) -> Checked:
     """The check itself; one that was made is kept as long as the file stays as it is (`state`)."""
-    from qa_lora.data import load_and_split
-    from qa_lora.data.checks import check
+    from qa_lora.data.checks import check_config
 
-    loaded, split = load_and_split(config)
-    report = check(
-        loaded,
-        split,
-        count_tokens=_counter(config.model) if counted else None,
-        template=PromptTemplate(config.prompt, config.context_prompt, config.history_prompt),
-        max_source_tokens=config.max_source_tokens,
-        max_target_tokens=config.max_target_tokens,
-    )
+    report = check_config(config, count_tokens=_counter(config.model) if counted else None)
     return Checked(_card(report))
 
 
