@@ -233,16 +233,16 @@ def test_best_adapter_is_kept_not_the_last(config: TrainConfig, tmp_path: Path) 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_adapter(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import qa_lora.training as module
+    import qa_lora.optimizer_step as module
 
-    original = module._nll
+    original = module.summed_nll
     poisoned = False
 
     def nll(run: Any, batch: Any) -> torch.Tensor:
         value = original(run, batch)
         return value * float("nan") if poisoned else value
 
-    monkeypatch.setattr(module, "_nll", nll)
+    monkeypatch.setattr(module, "summed_nll", nll)
     seen: list[Event] = []
     with pytest.raises(TrainingError, match=r"loss became nan .* in step 6"):
         for event in train(config, tmp_path):

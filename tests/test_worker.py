@@ -98,7 +98,7 @@ def test_an_unforeseen_error_is_explained_too(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(module, "_step", broken)
+    monkeypatch.setattr(module, "optimizer_step", broken)
     run = make_run()
     with pytest.raises(TrainingError, match="ZeroDivisionError: division by zero"):
         list(execute(run))
@@ -113,7 +113,7 @@ def test_out_of_memory_says_what_to_change(
     def broken(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: out of memory")
 
-    monkeypatch.setattr(module, "_step", broken)
+    monkeypatch.setattr(module, "optimizer_step", broken)
     with pytest.raises(TrainingError, match=r"not enough memory .* Halve batch_size"):
         list(execute(make_run()))
 
