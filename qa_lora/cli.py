@@ -140,7 +140,7 @@ def _add_knobs(parser: argparse.ArgumentParser) -> None:
         title = str(extra["group"])
         group = groups.setdefault(title, parser.add_argument_group(title))
         flag = "--" + name.replace("_", "-")
-        default = "" if field.default in (None, "") else f" (default: {field.default})"
+        default = "" if field.default in (None, "", ()) else f" (default: {field.default})"
         options: dict[str, Any] = {
             "dest": KNOB + name,
             "default": argparse.SUPPRESS,
@@ -148,6 +148,8 @@ def _add_knobs(parser: argparse.ArgumentParser) -> None:
         }
         if isinstance(field.default, bool):
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        elif isinstance(field.default, tuple):
+            group.add_argument(flag, metavar="X", action="append", **options)
         else:
             group.add_argument(flag, metavar="X", **options)
 
