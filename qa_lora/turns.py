@@ -44,8 +44,10 @@ def in_line(runs_dir: Path) -> list[Path]:
     for path in runs_dir.glob(f"*/{TICKET}"):
         try:
             drawn = int(path.read_text("utf-8"))
-        except (OSError, ValueError):
-            continue
+        except OSError:
+            continue  # its turn has just come
+        except ValueError:
+            drawn = 0  # half written: it must not wait for ever
         if processes.alive(path.parent):
             waiting.append((drawn, path.parent))
     return [folder for _, folder in sorted(waiting)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: NPY002 - the generator that libraries draw from
 import errno
 import json
 import random
@@ -140,7 +141,9 @@ def test_every_part_of_the_progress_comes_back(folder: Path) -> None:
 
 def test_a_checkpoint_of_version_0_1_is_taken(folder: Path) -> None:
     state = torch.load(folder / STATE, weights_only=True)
-    torch.save({k: v for k, v in state.items() if k not in ("numpy_rng", "python_rng")}, folder / STATE)
+    torch.save(
+        {k: v for k, v in state.items() if k not in ("numpy_rng", "python_rng")}, folder / STATE
+    )
     old = {"step": 3, "elapsed_seconds": 1.5, "tokens": 9, "best_step": 2, "best_loss": 0.5}
     (folder / CHECKPOINT_STATE).write_text(json.dumps(old))
     (folder / CHECKSUMS).unlink()
