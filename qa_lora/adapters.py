@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from qa_lora.checksums import CHECKSUMS, find_damage, write_checksums
 from qa_lora.errors import ModelError, first_line
 from qa_lora.files import replaced_folder
 from qa_lora.prompts import PromptTemplate
@@ -83,7 +84,7 @@ def attach_adapter(
         trainable: Whether its weights can be trained on.
 
     Raises:
-        ModelError: If the folder holds no safe adapter or one of another model.
+        ModelError: If the folder holds no safe adapter, a damaged one or one of another model.
     """
     folder = Path(folder)
     if not (folder / "adapter_config.json").is_file():
@@ -94,6 +95,12 @@ def attach_adapter(
         raise ModelError(
             f"The adapter in {folder} has no {ADAPTER_WEIGHTS}.",
             "Weights in .bin files are pickles, which can run code, and are not read.",
+        )
+    damage = find_damage(folder, [ADAPTER_WEIGHTS]) if (folder / CHECKSUMS).is_file() else None
+    if damage is not None:
+        raise ModelError(
+            f"The adapter in {folder} is damaged: {damage}.",
+            f"Delete {CHECKSUMS} there if you changed it yourself.",
         )
     try:
         model = PeftModel.from_pretrained(base, folder, is_trainable=trainable)
@@ -138,6 +145,7 @@ def save_adapter(
         tokenizer.save_pretrained(str(new))
         template.save(new)
         (new / "README.md").write_text(card, "utf-8")
+        write_checksums(new)
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:

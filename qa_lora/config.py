@@ -175,6 +175,12 @@ class TrainConfig(BaseModel):
         "Optimisation",
         "Compute activations twice instead of keeping them: less memory, slower, same result.",
     )
+    on_nonfinite_loss: Literal["stop", "retry"] = knob(
+        "stop",
+        "Optimisation",
+        "When the loss is no longer a number: stop, or go back to the last checkpoint once and "
+        "retry with half the learning rate.",
+    )
     precision: Literal["auto", "bf16", "fp32"] = knob(
         "auto",
         "Optimisation",
@@ -241,6 +247,12 @@ class TrainConfig(BaseModel):
 
     checkpoint_every: int = knob(
         100, "Saving", "Optimizer steps between two checkpoints to resume from.", ge=1
+    )
+    checkpoint_seconds: float | None = knob(
+        60.0,
+        "Saving",
+        "Seconds after which a checkpoint is due in any case; by steps alone when empty.",
+        gt=0,
     )
     keep: Literal["best", "last"] = knob(
         "best",

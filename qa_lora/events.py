@@ -19,6 +19,8 @@ __all__ = [
     "Finished",
     "Probe",
     "Probed",
+    "Recovered",
+    "RolledBack",
     "Scored",
     "Scoring",
     "Started",
@@ -105,6 +107,30 @@ class Checkpointed:
 
     type: ClassVar[str] = "checkpointed"
     step: int
+    seconds: float = 0.0
+    """Time it took."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The latest checkpoint was damaged; the training goes on from the one before, of `step`."""
+
+    type: ClassVar[str] = "recovered"
+    step: int
+    reason: str
+    """A sentence."""
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """The loss was no number; the training goes on from `step` with a lower learning rate."""
+
+    type: ClassVar[str] = "rolled_back"
+    step: int
+    learning_rate: float
+    """The highest of the schedule from now on."""
+    reason: str
+    """A sentence."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +179,24 @@ class Scored:
 
 
 Event: TypeAlias = (
-    Started | Step | Evaluated | Probed | Checkpointed | Finished | Failed | Scoring | Scored
+    Started
+    | Step
+    | Evaluated
+    | Probed
+    | Checkpointed
+    | Recovered
+    | RolledBack
+    | Finished
+    | Failed
+    | Scoring
+    | Scored
 )
 
 _TYPES: dict[str, type[Any]] = {
     cls.type: cls
     for cls in (
-        Started, Step, Evaluated, Probed, Checkpointed, Finished, Failed, Scoring, Scored
+        Started, Step, Evaluated, Probed, Checkpointed, Recovered, RolledBack, Finished, Failed,
+        Scoring, Scored,
     )
 }  # fmt: skip
 

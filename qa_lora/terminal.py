@@ -18,13 +18,16 @@ from qa_lora.events import (
     Event,
     Finished,
     Probed,
+    Recovered,
+    RolledBack,
     Scored,
     Scoring,
     Started,
     Step,
 )
 from qa_lora.report import Report, headline
-from qa_lora.runs import Run
+from qa_lora.runs import Run, place
+from qa_lora.turns import ordinal
 
 __all__ = [
     "Bar",
@@ -33,6 +36,7 @@ __all__ = [
     "show_answers",
     "show_headline",
     "show_lines",
+    "show_place",
     "show_runs",
     "show_scores",
     "summary",
@@ -139,6 +143,14 @@ class Training:
                     f"perplexity {event.perplexity:.2f}",
                     quiet=self._quiet,
                 )
+            case Recovered():
+                say(f"{event.reason} It goes on from step {event.step}.", quiet=self._quiet)
+            case RolledBack():
+                say(
+                    f"{event.reason} It goes back to step {event.step} and on with a learning rate "
+                    f"of {event.learning_rate:g}.",
+                    quiet=self._quiet,
+                )
             case Finished():
                 self._bar.close()
                 loss = event.validation_loss
@@ -212,9 +224,16 @@ def show_lines(lines: Sequence[str], *, quiet: bool = False) -> None:
     say("\n".join(lines), quiet=quiet)
 
 
+def show_place(run: Run, place: int, *, quiet: bool = False) -> None:
+    """Where a waiting run stands in line."""
+    say(f"The run {run.id} is {ordinal(place)} in line; Ctrl-C cancels it.", quiet=quiet)
+
+
 def summary(run: Run) -> dict[str, Any]:
     """A run in one row: id, status, steps and scores, as far as they are known."""
     values: dict[str, Any] = {"run": run.id, "status": run.status(), "path": str(run.path)}
+    if values["status"] == "waiting":
+        values["place"] = place(run)
     for event in run.events():
         match event:
             case Started():
@@ -240,5 +259,6 @@ def show_runs(found: Sequence[Mapping[str, Any]], runs_dir: Path, *, quiet: bool
     table = Table("run", "status", "steps", "scores", box=None)
     for row in found:
         steps = f"{row.get('step', 0)}/{row.get('total_steps', '?')}"
-        table.add_row(row["run"], row["status"], steps, row.get("headline", ""))
+        line = f" ({ordinal(row['place'])})" if row.get("place") else ""
+        table.add_row(row["run"], row["status"] + line, steps, row.get("headline", ""))
     _out.print(table)
