@@ -7,9 +7,11 @@ import math
 import torch
 from torch.nn import functional as F
 
+from qa_lora import distributed
 from qa_lora.adapters import training_mode
-from qa_lora.batching import IGNORED, Batch, collate
+from qa_lora.batching import IGNORED, Batch, EncodedExample, collate, share
 from qa_lora.errors import NonFiniteLossError
+from qa_lora.gradient_sync import sum_gradients
 from qa_lora.session import Session
 
 __all__ = ["optimizer_step", "summed_nll"]
@@ -24,27 +26,12 @@ def optimizer_step(run: Session, indices: list[int]) -> tuple[float, float, int]
     """
     rows = [run.train_rows[i] for i in indices]
     label_tokens = sum(len(row.labels) for row in rows)
-    processes = run.accelerator.num_processes
-    mine = rows[run.accelerator.process_index :: processes] or rows[:1]
-    # A process without a row of a short last batch still takes part, with weight 0.
-    weight = 0.0 if run.accelerator.process_index >= len(rows) else 1.0
+    mine = share(rows, distributed.count(), lambda row: row.tokens)[distributed.index()]
     parts = [mine[i : i + run.batch_size] for i in range(0, len(mine), run.batch_size)]
 
     training_mode(run.model, base_dropout=run.base_dropout)
-    total = torch.zeros((), device=run.accelerator.device)
-    for number, part in enumerate(parts, start=1):
-        batch = collate(part, run.tokenizer.pad_token_id).to(run.accelerator.device)
-        nll = weight * summed_nll(run, batch)
-        # The gradients of all processes are averaged, so their number cancels it.
-        if number < len(parts):
-            with run.accelerator.no_sync(run.wrapped):
-                run.accelerator.backward(nll * (processes / label_tokens))
-        else:
-            run.accelerator.backward(nll * (processes / label_tokens))
-        total += nll.detach()
-    loss = float(run.accelerator.reduce(total, reduction="sum")) / label_tokens
-    norm = run.accelerator.clip_grad_norm_(run.model.parameters(), run.max_grad_norm)
-    grad_norm = float(norm) if norm is not None else math.nan
+    loss = _backward(run, parts, label_tokens) / label_tokens
+    grad_norm = float(torch.nn.utils.clip_grad_norm_(run.trainable, run.max_grad_norm))
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise NonFiniteLossError(
             f"The loss became {loss} (gradient norm {grad_norm}) in step {run.progress.step + 1}"
@@ -56,8 +43,45 @@ def optimizer_step(run: Session, indices: list[int]) -> tuple[float, float, int]
     return loss, grad_norm, sum(row.tokens for row in rows)
 
 
-def summed_nll(run: Session, batch: Batch) -> torch.Tensor:
-    """Summed negative log-likelihood of the real label tokens of one batch, in nats."""
+def _backward(run: Session, parts: list[list[EncodedExample]], label_tokens: int) -> float:
+    """Gradients and summed loss of the micro-batches of all processes.
+
+    A process that fails takes part in the exchange all the same, so that none waits for it; then
+    all learn why.
+    """
+    total = torch.zeros((), device=run.accelerator.device)
+    failure: Exception | None = None
+    try:
+        for part in parts:
+            batch = collate(part, run.tokenizer.pad_token_id).to(run.accelerator.device)
+            nll = summed_nll(run, batch, label_smoothing=run.label_smoothing)
+            (nll * (1 / label_tokens)).backward()
+            total += nll.detach()
+    except Exception as error:
+        if distributed.count() == 1:
+            raise
+        failure = error
+        run.optimizer.zero_grad()
+    beside = torch.stack([total, torch.full_like(total, failure is not None)])
+    summed, failures = sum_gradients(run.trainable, beside).tolist()
+    if failures:
+        distributed.together(lambda: _raise(failure))
+    return float(summed)
+
+
+def _raise(failure: Exception | None) -> None:
+    if failure is not None:
+        raise failure
+
+
+def summed_nll(run: Session, batch: Batch, *, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Summed negative log-likelihood of the real label tokens of one batch, in nats.
+
+    Args:
+        run: What computes it.
+        batch: The rows.
+        label_smoothing: Share of each target that is spread over all tokens.
+    """
     decoder_input_ids = run.model.get_base_model().prepare_decoder_input_ids_from_labels(
         labels=batch.labels
     )
@@ -70,4 +94,6 @@ def summed_nll(run: Session, batch: Batch) -> torch.Tensor:
             use_cache=False,
         ).logits
     real = batch.labels != IGNORED
-    return F.cross_entropy(logits[real].float(), batch.labels[real], reduction="sum")
+    return F.cross_entropy(
+        logits[real].float(), batch.labels[real], reduction="sum", label_smoothing=label_smoothing
+    )

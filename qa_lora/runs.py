@@ -196,6 +196,9 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
     if Path(config.data).is_file():
         # A run goes on from any folder; whoever moves the file is told when it is missing.
         config = config.model_copy(update={"data": str(Path(config.data).resolve())})
+    if config.init_adapter:
+        start = _adapter_path(config.init_adapter, Path(runs_dir))
+        config = config.model_copy(update={"init_adapter": start})
     stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
     runs_dir = Path(runs_dir)
     for attempt in range(1, 1000):
@@ -217,6 +220,14 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
             ) from None
         return Run(path)
     raise RunError(f"There are too many runs named {stamp}-{safe} in {runs_dir}.")
+
+
+def _adapter_path(name: str, runs_dir: Path) -> str:
+    """Where an adapter to go on from lies, whatever the current folder is later; or its Hub id."""
+    for folder in (runs_dir / name, Path(name).expanduser()):
+        if (folder / CONFIG).is_file() or (folder / "adapter_config.json").is_file():
+            return str(folder.resolve())
+    return name
 
 
 def find(name: str | Path, runs_dir: str | Path) -> Run:

@@ -238,8 +238,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_adapter(
     original = module.summed_nll
     poisoned = False
 
-    def nll(run: Any, batch: Any) -> torch.Tensor:
-        value = original(run, batch)
+    def nll(run: Any, batch: Any, **options: Any) -> torch.Tensor:
+        value = original(run, batch, **options)
         return value * float("nan") if poisoned else value
 
     monkeypatch.setattr(module, "summed_nll", nll)
