@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from qa_lora.checksums import write_checksums
 from qa_lora.errors import RunError, first_line
 from qa_lora.files import replaced_folder
-from qa_lora.runs import CHECKPOINT_FORMAT, CHECKPOINT_STATE, read_checkpoint_state
+from qa_lora.runs import CHECKPOINT_FORMAT, CHECKPOINT_STATE, check_processes, read_checkpoint_state
+from qa_lora.sharding import FullState, fill, shard_state
 
 __all__ = ["Progress", "load", "random_states", "save"]
 
@@ -57,7 +58,7 @@ def save(
     previous: Path | None = None,
     weights: dict[str, torch.Tensor],
     best_weights: dict[str, torch.Tensor] | None,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | FullState,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     random_numbers: Sequence[dict[str, Any]] = (),
 ) -> None:
@@ -123,16 +124,10 @@ def load(
             processes.
     """
     values = read_checkpoint_state(folder)
+    check_processes(values, processes)
     try:
         values.pop("format", None)
         progress = Progress(**values)
-        if progress.processes != processes:
-            raise RunError(
-                f"This run was trained by {_processes(progress.processes)} and cannot go on with "
-                f"{_processes(processes)}, for the effective batch would be another.",
-                f"Resume it with {progress.processes}: accelerate launch --num_processes "
-                f"{progress.processes} -m qa_lora resume.",
-            )
         # Only tensors and plain containers are read: a checkpoint cannot run code.
         state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         weights = load_file(folder / WEIGHTS)
@@ -146,8 +141,8 @@ def load(
             )
         with torch.no_grad():
             for name, parameter in trainable.items():
-                parameter.copy_(weights[name])
-        optimizer.load_state_dict(state["optimizer"])
+                fill(parameter, weights[name])
+        optimizer.load_state_dict(shard_state(state["optimizer"], optimizer))
         scheduler.load_state_dict(state["scheduler"])
         # Version 0.1 saved torch's beside the rest, and knew of one process only.
         _set_random_states(state.get("random_numbers", [state])[process])
@@ -159,10 +154,6 @@ def load(
             "Start a new run with the same settings.",
         ) from None
     return progress, best
-
-
-def _processes(count: int) -> str:
-    return f"{count} process" + ("es" if count > 1 else "")
 
 
 def random_states() -> dict[str, Any]:

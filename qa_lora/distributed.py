@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from qa_lora.errors import ConfigError, QALoRAError, TrainingError, first_line
+from qa_lora.errors import QALoRAError, TrainingError, first_line
 
 __all__ = [
     "any_of",
@@ -156,12 +155,6 @@ def _group() -> Any:
     import torch
     import torch.distributed as dist
 
-    wants_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-    if wants_deepspeed and find_spec("deepspeed") is None:
-        raise ConfigError(
-            "This configuration of accelerate uses DeepSpeed, which is not installed.",
-            "Install it: pip install deepspeed.",
-        )
     on_cpu = not torch.cuda.is_available()
     if on_cpu:
         # Without it accelerate takes each process for a training of its own.

@@ -13,6 +13,7 @@ from qa_lora.batching import IGNORED, Batch, EncodedExample, collate, share
 from qa_lora.errors import NonFiniteLossError
 from qa_lora.gradient_sync import sum_gradients
 from qa_lora.session import Session
+from qa_lora.sharding import evened, whole
 
 __all__ = ["optimizer_step", "summed_nll"]
 
@@ -31,7 +32,7 @@ def optimizer_step(run: Session, indices: list[int]) -> tuple[float, float, int]
 
     training_mode(run.model, base_dropout=run.base_dropout)
     loss = _backward(run, parts, label_tokens) / label_tokens
-    grad_norm = float(torch.nn.utils.clip_grad_norm_(run.trainable, run.max_grad_norm))
+    grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(run.trainable, run.max_grad_norm)))
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise NonFiniteLossError(
             f"The loss became {loss} (gradient norm {grad_norm}) in step {run.progress.step + 1}"
@@ -47,23 +48,25 @@ def _backward(run: Session, parts: list[list[EncodedExample]], label_tokens: int
     """Gradients and summed loss of the micro-batches of all processes.
 
     A process that fails takes part in the exchange all the same, so that none waits for it; then
-    all learn why.
+    all learn why. Where weights are sharded, each pass is an exchange, and a failure ends them all.
     """
     total = torch.zeros((), device=run.accelerator.device)
     failure: Exception | None = None
+    weighted = evened(parts, run.train_rows[:1]) if run.sharded else [(p, 1.0) for p in parts]
     try:
-        for part in parts:
+        for part, weight in weighted:
             batch = collate(part, run.tokenizer.pad_token_id).to(run.accelerator.device)
-            nll = summed_nll(run, batch, label_smoothing=run.label_smoothing)
+            nll = weight * summed_nll(run, batch, label_smoothing=run.label_smoothing)
             (nll * (1 / label_tokens)).backward()
             total += nll.detach()
     except Exception as error:
-        if distributed.count() == 1:
+        if distributed.count() == 1 or run.sharded:
             raise
         failure = error
         run.optimizer.zero_grad()
     beside = torch.stack([total, torch.full_like(total, failure is not None)])
-    summed, failures = sum_gradients(run.trainable, beside).tolist()
+    # The gradients of shards were summed in the backward pass.
+    summed, failures = sum_gradients([] if run.sharded else run.trainable, beside).tolist()
     if failures:
         distributed.together(lambda: _raise(failure))
     return float(summed)

@@ -20,11 +20,12 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from qa_lora import processes, turns
+from qa_lora import distributed, processes, turns
 from qa_lora.checksums import find_damage
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError, RunError
@@ -37,6 +38,7 @@ __all__ = [
     "RunStatus",
     "active_run",
     "check_can_resume",
+    "check_processes",
     "create",
     "default_runs_dir",
     "find",
@@ -316,6 +318,36 @@ def check_can_resume(run: Run) -> None:
             f"The run {run.id} has nothing to resume: it is {run.status()}.",
             "A run that was stopped or interrupted can go on.",
         )
+    try:
+        state = read_checkpoint_state(run.checkpoint)
+    except RunError:
+        return  # there is none, or it is damaged, which is said when it is read
+    check_processes(state, distributed.count())
+
+
+def check_processes(state: Mapping[str, Any], now: int) -> None:
+    """Say that a checkpoint was made by another number of processes.
+
+    Args:
+        state: What the checkpoint says of itself.
+        now: How many processes would go on from it.
+
+    Raises:
+        RunError: If it was, for the effective batch would be another one.
+    """
+    before = state.get("processes", 1)
+    if before != now:
+        raise RunError(
+            f"This run was trained by {_count(before)} and cannot go on with {_count(now)}, for "
+            "the effective batch would be another.",
+            f"Resume it with accelerate launch --num_processes {before}."
+            if before != 1
+            else "Resume it without accelerate launch.",
+        )
+
+
+def _count(processes: int) -> str:
+    return f"{processes} process" + ("es" if processes > 1 else "")
 
 
 def _launch(run: Run) -> None:

@@ -13,6 +13,7 @@ from qa_lora.adapters import save_adapter
 from qa_lora.errors import TrainingError, first_line
 from qa_lora.runs import Run
 from qa_lora.session import Session
+from qa_lora.sharding import FullState
 
 __all__ = ["CheckpointClock", "keep_adapter", "save_checkpoint"]
 
@@ -63,6 +64,7 @@ def save_checkpoint(run: Session) -> float:
     begin = time.monotonic()
     folder = Run(run.folder)
     weights = run.trainable_weights()
+    optimizer = FullState.of(run.optimizer)
     random_numbers = distributed.gather(checkpoint.random_states)
 
     def write() -> None:
@@ -75,7 +77,7 @@ def save_checkpoint(run: Session) -> float:
                 previous=folder.previous_checkpoint,
                 weights=weights,
                 best_weights=run.best,
-                optimizer=run.optimizer,
+                optimizer=optimizer,
                 scheduler=run.scheduler,
                 random_numbers=random_numbers,
             )

@@ -14,9 +14,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from peft import PeftModel
 from peft.optimizers import create_loraplus_optimizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from qa_lora import distributed
+from qa_lora import distributed, sharding
 from qa_lora.adapters import attach_lora
 from qa_lora.batching import EncodedExample, encode, epoch_batches
 from qa_lora.checkpoint import Progress
@@ -28,9 +28,10 @@ from qa_lora.devices import choose_dtype
 from qa_lora.model_card import adapter_card
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
+from qa_lora.sharding import whole
 from qa_lora.tracking import check_installed
 
-__all__ = ["Session", "prepare"]
+__all__ = ["Session", "prepare", "rate_share"]
 
 
 @dataclass
@@ -75,6 +76,8 @@ class Session:
     card: str
     goes_on: bool = False
     """Whether the adapter had learnt something before this run."""
+    sharded: bool = False
+    """Whether each process holds a part of every weight; see sharding.py."""
     notice: str = ""
     """What the reader should know about the settings."""
     progress: Progress = field(default_factory=Progress)
@@ -116,7 +119,7 @@ class Session:
     def trainable_weights(self) -> dict[str, torch.Tensor]:
         """A copy of the weights that are trained, on the CPU."""
         return {
-            name: parameter.detach().cpu().clone()
+            name: whole(parameter.detach()).cpu().clone()
             for name, parameter in self.model.named_parameters()
             if parameter.requires_grad
         }
@@ -142,7 +145,13 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         project_dir=folder,
     )
     dtype = choose_dtype(config.precision, accelerator.device)
-    base = load_base(config.model, precision=config.precision, device=accelerator.device)
+    sharded = sharding.wanted()
+    base = load_base(
+        config.model,
+        precision="bf16" if dtype is torch.bfloat16 else "fp32",
+        # A model to be sharded may be too large for any one device.
+        device=torch.device("cpu") if sharded else accelerator.device,
+    )
     if accelerator.device.type == "cpu":
         # torch's fused attention is slow on CPUs in bf16, its backward pass above all.
         base.model.set_attn_implementation("eager")
@@ -160,15 +169,16 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
     if config.gradient_checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
     model, notice = _with_adapter(base.model, config, folder)
+    if sharded:
+        sharding.shard(model, accelerator.device)
     optimizer = _optimizer(model, config)
     effective = config.effective_batch_size * distributed.count()
     steps_per_epoch = math.ceil(len(train_rows) / effective)
     total_steps = config.max_steps or max(1, math.ceil(config.epochs * steps_per_epoch))
-    scheduler = get_scheduler(
-        config.schedule if config.schedule != "constant" else "constant_with_warmup",
+    warmup = round(config.warmup_ratio * total_steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        num_warmup_steps=round(config.warmup_ratio * total_steps),
-        num_training_steps=total_steps,
+        lambda step: rate_share(step, schedule=config.schedule, warmup=warmup, total=total_steps),
     )
     if distributed.index():
         # The first process goes on as if it were alone; the others drop out other things than it.
@@ -206,6 +216,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         min_improvement=config.early_stopping_min_improvement,
         seed=config.seed,
         card=adapter_card(config),
+        sharded=sharded,
         goes_on=bool(config.init_adapter),
         notice=notice,
         progress=Progress(processes=distributed.count()),
@@ -246,6 +257,25 @@ def _optimizer(model: PeftModel, config: TrainConfig) -> torch.optim.Optimizer:
         loraplus_weight_decay=config.weight_decay,
     )
     return optimizer
+
+
+def rate_share(step: int, *, schedule: str, warmup: int, total: int) -> float:
+    """Share of the highest learning rate that a step has.
+
+    The first step learns, too: the warm-up rises from 1 / (warmup + 1), not from zero.
+
+    Args:
+        step: Steps done before it.
+        schedule: "linear", "cosine" or "constant" after the warm-up.
+        warmup: Steps below the highest rate.
+        total: Steps of the training.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    if schedule == "linear":
+        return 1.0 - done
+    return (1.0 + math.cos(math.pi * done)) / 2 if schedule == "cosine" else 1.0
 
 
 def _spread(examples: Sequence[QAExample], count: int) -> list[QAExample]:

@@ -69,7 +69,8 @@ def train(
             is full. What was saved before is intact.
     """
     run = distributed.together(lambda: prepare(config, folder, load_split(config)))
-    copy_from_first(run.trainable)
+    if not run.sharded:
+        copy_from_first(run.trainable)
     if resume:
         _load_checkpoint(run)
     tracker = Tracker(run.accelerator, config, folder, run.progress.step)

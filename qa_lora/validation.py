@@ -17,6 +17,7 @@ from qa_lora.optimizer_step import summed_nll
 from qa_lora.saving import keep_adapter
 from qa_lora.scoring import score
 from qa_lora.session import Session
+from qa_lora.sharding import evened
 
 __all__ = ["evaluate", "probe"]
 
@@ -78,11 +79,12 @@ def _summed(run: Session, mine: Sequence[EncodedExample]) -> tuple[float, float]
     run.model.eval()
     total = torch.zeros(2, device=run.accelerator.device, dtype=torch.float64)
     size = max(run.batch_size, 8)
-    for i in range(0, len(mine), size):
-        part = mine[i : i + size]
+    parts = [list(mine[i : i + size]) for i in range(0, len(mine), size)]
+    weighted = evened(parts, run.validation_rows[:1]) if run.sharded else [(p, 1.0) for p in parts]
+    for part, weight in weighted:
         batch = collate(part, run.tokenizer.pad_token_id).to(run.accelerator.device)
-        total[0] += summed_nll(run, batch)
-        total[1] += sum(len(row.labels) for row in part)
+        total[0] += weight * summed_nll(run, batch)
+        total[1] += weight * sum(len(row.labels) for row in part)
     nll, tokens = total.tolist()
     return nll, tokens
 
@@ -122,6 +124,8 @@ def _answer(run: Session, examples: Sequence[QAExample]) -> list[str]:
     prompts = [run.template.render(e.question, e.context, e.history) for e in examples]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     mine = share(order, distributed.count(), lambda i: len(prompts[i]))[distributed.index()]
+    if run.sharded:
+        mine = order  # each token is an exchange, so all processes say the same ones
     size = max(run.batch_size, 8)
 
     def answers() -> dict[int, str]:

@@ -150,7 +150,7 @@ def test_another_number_of_processes_is_refused(folder: Path, processes: int) ->
     now = "1 process" if processes == 1 else "3 processes"
     assert str(caught.value) == (
         f"This run was trained by 2 processes and cannot go on with {now}, for the effective batch "
-        "would be another. Resume it with 2: accelerate launch --num_processes 2 -m qa_lora resume."
+        "would be another. Resume it with accelerate launch --num_processes 2."
     )
 
 
