@@ -289,7 +289,7 @@ def test_a_missing_file_is_said(folder: Path, file: str) -> None:
     assert "is damaged: " in refusal(folder)
 
 
-@pytest.mark.parametrize("state", [{"steps": 3}, {"step": 3, "mood": 1}, [3], None])
+@pytest.mark.parametrize("state", [{"steps": 3}, {"step": 3, "processes": 2, "mood": 1}, [3], None])
 def test_a_state_of_another_kind_is_said(folder: Path, state: Any) -> None:
     (folder / CHECKPOINT_STATE).write_text(json.dumps(state))
     assert "is damaged: " in refusal(folder)
