@@ -137,6 +137,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         ModelError: If the model cannot be loaded or the LoRA targets match nothing.
     """
     check_installed(config.report_to)
+    sharded = sharding.wanted()
     set_seed(config.seed)
     accelerator = Accelerator(
         # Autocast is ours (see summed_nll): an accelerate config file must not switch T5 to fp16.
@@ -145,7 +146,6 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         project_dir=folder,
     )
     dtype = choose_dtype(config.precision, accelerator.device)
-    sharded = sharding.wanted()
     base = load_base(
         config.model,
         precision="bf16" if dtype is torch.bfloat16 else "fp32",

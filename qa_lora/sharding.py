@@ -16,7 +16,6 @@ import torch
 from peft import PeftModel
 
 from qa_lora import distributed
-from qa_lora.errors import ConfigError
 
 __all__ = ["FullState", "evened", "fill", "shard", "shard_state", "wanted", "whole"]
 
@@ -29,20 +28,12 @@ def wanted() -> bool:
     Raises:
         ConfigError: If it asks for DeepSpeed, which does them in another way.
     """
-    if _flag("ACCELERATE_USE_DEEPSPEED"):
-        raise ConfigError(
-            "This configuration of accelerate uses DeepSpeed, with which QA LoRA does not train.",
-            "Take configs/fsdp.yaml, which shards the model in the same way.",
-        )
-    if not _flag("ACCELERATE_USE_FSDP") or distributed.count() == 1:
+    distributed.refuse_deepspeed()
+    if not distributed.asks_for("FSDP") or distributed.count() == 1:
         return False
     # Else transformers reads the weights in the first process alone, for accelerate to pass on.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return True
-
-
-def _flag(name: str) -> bool:
-    return os.environ.get(name, "false").lower() in ("1", "true")
 
 
 def shard(model: PeftModel, device: torch.device) -> None:
