@@ -32,6 +32,8 @@ class Progress:
     best_step: int | None = None
     best_loss: float | None = None
     """Lowest validation loss so far."""
+    halvings: int = 0
+    """How often the micro-batches were halved because memory ran out."""
 
 
 def save(

@@ -17,6 +17,7 @@ __all__ = [
     "Event",
     "Failed",
     "Finished",
+    "MemoryRanOut",
     "Probe",
     "Probed",
     "Scored",
@@ -68,6 +69,18 @@ class Step:
     elapsed_seconds: float
     eta_seconds: float
     peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryRanOut:
+    """The micro-batches were halved after `step` steps; the effective batch is as it was."""
+
+    type: ClassVar[str] = "memory_ran_out"
+    step: int
+    micro_rows: int
+    """Most rows of one forward pass from now on."""
+    micro_tokens: int
+    """Most real tokens of one forward pass of several rows from now on."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +166,23 @@ class Scored:
 
 
 Event: TypeAlias = (
-    Started | Step | Evaluated | Probed | Checkpointed | Finished | Failed | Scoring | Scored
+    Started
+    | Step
+    | MemoryRanOut
+    | Evaluated
+    | Probed
+    | Checkpointed
+    | Finished
+    | Failed
+    | Scoring
+    | Scored
 )
 
 _TYPES: dict[str, type[Any]] = {
     cls.type: cls
     for cls in (
-        Started, Step, Evaluated, Probed, Checkpointed, Finished, Failed, Scoring, Scored
+        Started, Step, MemoryRanOut, Evaluated, Probed, Checkpointed, Finished, Failed, Scoring,
+        Scored,
     )
 }  # fmt: skip
 

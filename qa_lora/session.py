@@ -23,9 +23,13 @@ from qa_lora.data.example import QAExample
 from qa_lora.devices import choose_dtype
 from qa_lora.model_card import adapter_card
 from qa_lora.models import load_base
+from qa_lora.packed import PackedModel, why_not
 from qa_lora.prompts import PromptTemplate
 
 __all__ = ["Session", "prepare"]
+
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 32_768
+"""Real tokens of a micro-batch: enough for efficient products, few enough for caches and memory."""
 
 
 @dataclass
@@ -37,6 +41,8 @@ class Session:
     model: PeftModel
     """Unwrapped; `wrapped` is what computes gradients on many processes."""
     wrapped: torch.nn.Module
+    packed: PackedModel | None
+    """The same model over packed rows; None where something it does not know is asked for."""
     tokenizer: PreTrainedTokenizerBase
     template: PromptTemplate
     dtype: torch.dtype
@@ -48,7 +54,9 @@ class Session:
     test_rows: int
     test_fingerprint: str
     batch_size: int
-    """Rows of a micro-batch on one process."""
+    """Most rows of a micro-batch on one process, if memory suffices."""
+    batch_tokens: int
+    """Most real tokens of a micro-batch of several rows, if memory suffices."""
     effective_batch_size: int
     """Rows of an optimizer step on all processes."""
     total_steps: int
@@ -63,6 +71,16 @@ class Session:
     best: dict[str, torch.Tensor] | None = None
     last_loss: float | None = None
     last_learning_rate: float = 0.0
+
+    @property
+    def micro_rows(self) -> int:
+        """Most rows of a micro-batch."""
+        return max(1, self.batch_size >> self.progress.halvings)
+
+    @property
+    def micro_tokens(self) -> int:
+        """Most real tokens of a micro-batch of several rows."""
+        return max(1, self.batch_tokens >> self.progress.halvings)
 
     @property
     def kept_loss(self) -> float | None:
@@ -140,6 +158,9 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         weight_decay=config.weight_decay,
     )
     wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
+    # Masks in the base model are not drawn over packed rows; they would cost most of the gain.
+    by_hand = accelerator.num_processes == 1 and not config.base_dropout
+    packed = PackedModel(model) if by_hand and why_not(model) is None else None
     effective = config.effective_batch_size * accelerator.num_processes
     steps_per_epoch = math.ceil(len(train_rows) / effective)
     total_steps = config.max_steps or max(1, math.ceil(config.epochs * steps_per_epoch))
@@ -154,6 +175,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         accelerator=accelerator,
         model=model,
         wrapped=wrapped,
+        packed=packed,
         tokenizer=base.tokenizer,
         template=template,
         dtype=dtype,
@@ -165,6 +187,8 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         test_rows=len(split.test),
         test_fingerprint=split.fingerprint,
         batch_size=config.batch_size,
+        batch_tokens=config.batch_tokens
+        or (CPU_BATCH_TOKENS if accelerator.device.type == "cpu" else GPU_BATCH_TOKENS),
         effective_batch_size=effective,
         total_steps=total_steps,
         max_grad_norm=config.max_grad_norm,

@@ -17,6 +17,7 @@ from qa_lora.events import (
     Evaluated,
     Event,
     Finished,
+    MemoryRanOut,
     Probed,
     Scored,
     Scoring,
@@ -132,6 +133,13 @@ class Training:
                     event.step,
                     self._total,
                     f"loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tokens/s",
+                )
+            case MemoryRanOut():
+                say(
+                    f"step {event.step}: memory ran out, so at most {event.micro_rows} rows and "
+                    f"{event.micro_tokens:,} tokens are computed at once; the result stays the "
+                    "same",
+                    quiet=self._quiet,
                 )
             case Evaluated():
                 say(

@@ -19,7 +19,7 @@ from qa_lora.config import TrainConfig
 from qa_lora.data import load_split
 from qa_lora.devices import device_name, peak_memory_bytes
 from qa_lora.events import Checkpointed, Event, Finished, FinishReason, Started, Step
-from qa_lora.optimizer_step import optimizer_step
+from qa_lora.optimizer_step import TooLargeError, halve_micro_batch, optimizer_step
 from qa_lora.saving import keep_adapter, save_checkpoint
 from qa_lora.session import prepare
 from qa_lora.validation import evaluate, probe
@@ -93,7 +93,12 @@ def train(
     reason: FinishReason = "completed"
     for epoch, indices in run.remaining_batches():
         step_start = time.monotonic()
-        loss, grad_norm, tokens = optimizer_step(run, indices)
+        while True:
+            try:
+                loss, grad_norm, tokens = optimizer_step(run, indices)
+                break
+            except TooLargeError:
+                yield halve_micro_batch(run)
         now = time.monotonic()
         progress.step += 1
         progress.tokens += tokens

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import torch
 
-from qa_lora.batching import collate
 from qa_lora.errors import TrainingError
 from qa_lora.events import Evaluated, Event, Probe, Probed
 from qa_lora.generation import generate_batch
-from qa_lora.optimizer_step import summed_nll
+from qa_lora.optimizer_step import micro_batches, summed_nll
 from qa_lora.saving import keep_adapter
 from qa_lora.session import Session
 
@@ -45,11 +44,8 @@ def _validation_loss(run: Session) -> float:
     rows = sorted(run.validation_rows, key=lambda row: row.tokens)
     mine = rows[run.accelerator.process_index :: run.accelerator.num_processes]
     total = torch.zeros(2, device=run.accelerator.device, dtype=torch.float64)
-    size = max(run.batch_size, 8)
-    for i in range(0, len(mine), size):
-        part = mine[i : i + size]
-        batch = collate(part, run.tokenizer.pad_token_id).to(run.accelerator.device)
-        total[0] += summed_nll(run, batch)
+    for part in micro_batches(mine, max(run.batch_size, 8), 2 * run.batch_tokens):
+        total[0] += summed_nll(run, part)
         total[1] += sum(len(row.labels) for row in part)
     nll, tokens = run.accelerator.reduce(total, reduction="sum").tolist()
     return float(nll / tokens)
