@@ -36,7 +36,7 @@ MAP_BATCH = 1000
 def notebook(workload: Workload) -> tuple[Steps, float]:
     """The source notebook's loop: fp32, padded to the longest of a map batch, labels with 0."""
     train, validation, _ = load_rows(workload)
-    model, device = _peft_model(workload, torch.float32)
+    model, device = peft_model(workload, torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=workload.learning_rate)
     schedule = _linear(optimizer, workload)
     batches = []
@@ -147,7 +147,7 @@ def _trainer(workload: Workload, *, batch: int, **options: Any) -> tuple[Steps, 
     )
 
     train, validation, tokenizer = load_rows(workload)
-    model, device = _peft_model(workload, torch.float32)
+    model, device = peft_model(workload, torch.float32)
     rows = [
         {
             "input_ids": row.input_ids,
@@ -206,7 +206,7 @@ def _trainer(workload: Workload, *, batch: int, **options: Any) -> tuple[Steps, 
     return steps, _validation_loss(model, validation, device)
 
 
-def _peft_model(workload: Workload, dtype: torch.dtype) -> tuple[Any, torch.device]:
+def peft_model(workload: Workload, dtype: torch.dtype) -> tuple[Any, torch.device]:
     from peft import LoraConfig, get_peft_model
 
     from qa_lora.devices import choose_device

@@ -41,10 +41,10 @@ def head_loss(
         part = slice(first, first + size)
         target = labels[part, None]
         logits = torch.mm(hidden[part], weight.t()).float()
-        highest = logits.amax(-1, keepdim=True)
+        lowest, highest = torch.aminmax(logits, dim=-1, keepdim=True)
         at_target = logits.gather(-1, target)
         mean = logits.mean(-1, keepdim=True) if label_smoothing else None
-        wide = bool((highest - logits.amin()).max() > WIDEST_SPREAD)
+        wide = bool((highest - lowest).max() > WIDEST_SPREAD)
         p = torch.softmax(logits, -1)
         del logits
         # The likeliest token's probability is never tiny, so its logarithm is exact enough.
