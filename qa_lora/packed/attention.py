@@ -25,10 +25,22 @@ class Group:
     """B, Q, K."""
     bias: torch.Tensor | None
     """Added to the scores, (H or 1, Q, K) for one row and (B, H or 1, Q or 1, K) for several."""
-    real: torch.Tensor | None
-    """(B * Q,) whether a query is one, if some are padding."""
-    real_keys: torch.Tensor | None
-    """(B * K,) whether a key is one, if some are padding."""
+    real: _Real | None
+    """Which queries are some, if others are padding."""
+    real_keys: _Real | None
+    """Which keys are some, if others are padding."""
+
+
+@dataclass(frozen=True)
+class _Real:
+    """The part of a padded batch that is not padding."""
+
+    flags: torch.Tensor
+    """(B, 1, L, 1), 1 for what is real, 0 for padding."""
+    padded: torch.Tensor
+    """(n,) its places in the padded batch."""
+    packed: torch.Tensor
+    """(n,) its places in the packed rows."""
 
 
 def group_rows(
@@ -117,8 +129,7 @@ def attend_backward(
         heads_grad = _heads(grad.view(q.shape), group.queries, B, Q)
         if group.real is not None:
             # A padding query repeats a real one; what it would give back must not count twice.
-            real = group.real.view(B, 1, Q, 1).expand(B, q.shape[1], Q, 1).reshape(-1, Q, 1)
-            heads_grad = heads_grad * real
+            heads_grad.view(B, -1, *heads_grad.shape[1:]).mul_(group.real.flags)
         grad_p = torch.bmm(heads_grad, heads_v.transpose(1, 2))
         _put(
             grad_v,
@@ -158,18 +169,17 @@ def _take(
 
 def _heads(packed: torch.Tensor, places: torch.Tensor | slice, B: int, L: int) -> torch.Tensor:
     """(B * H, L, d) of (N, H, d)."""
-    taken = packed[places]
-    if B == 1:
-        return taken.transpose(0, 1)
-    H, d = taken.shape[1:]
-    return taken.view(B, L, H, d).transpose(1, 2).reshape(B * H, L, d)
+    if isinstance(places, slice):
+        return packed[places].transpose(0, 1)
+    H, d = packed.shape[1:]
+    return packed.index_select(0, places).view(B, L, H, d).transpose(1, 2).reshape(B * H, L, d)
 
 
 def _put(
     packed: torch.Tensor,
     heads: torch.Tensor,
     places: torch.Tensor | slice,
-    real: torch.Tensor | None,
+    real: _Real | None,
 ) -> None:
     """The way back: (B * H, L, d) into its places of (N, H, d)."""
     if isinstance(places, slice):
@@ -179,8 +189,8 @@ def _put(
     L = heads.shape[1]
     rows = heads.view(-1, H, L, d).transpose(1, 2).reshape(-1, H, d)
     if real is not None:
-        places, rows = places[real], rows[real]
-    packed[places] = rows
+        places, rows = real.packed, rows.index_select(0, real.padded)
+    packed.index_copy_(0, places, rows)
 
 
 def _group(
@@ -198,26 +208,32 @@ def _group(
         q = slice(starts[0][i], starts[0][i] + Q)
         k = slice(starts[1][i], starts[1][i] + K)
         return Group(q, k, (B, Q, K), part, None, None)
-    q_places, q_real = _padded([starts[0][i] for i in rows], [lengths[i][0] for i in rows], device)
-    k_places, k_real = _padded([starts[1][i] for i in rows], [lengths[i][1] for i in rows], device)
+    q_places, q_real = _padded(
+        [starts[0][i] for i in rows], [lengths[i][0] for i in rows], device, dtype
+    )
+    k_places, k_real = _padded(
+        [starts[1][i] for i in rows], [lengths[i][1] for i in rows], device, dtype
+    )
     added = part[None] if part is not None else None
     if k_real is not None:
-        hidden = torch.zeros((B, 1, 1, K), dtype=dtype, device=device)
-        hidden.masked_fill_(~k_real.view(B, 1, 1, K), torch.finfo(dtype).min)
+        hidden = (1 - k_real.flags.view(B, 1, 1, K)) * torch.finfo(dtype).min
         added = hidden if added is None else added + hidden
     return Group(q_places, k_places, (B, Q, K), added, q_real, k_real)
 
 
 def _padded(
-    starts: Sequence[int], lengths: Sequence[int], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+    starts: Sequence[int], lengths: Sequence[int], device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, _Real | None]:
     """Places of rows padded to the longest by repeating their last place, and which are real."""
     longest = torch.arange(max(lengths))
     count = torch.tensor(lengths)[:, None]
-    places = torch.tensor(starts)[:, None] + torch.minimum(longest, count - 1)
+    places = (torch.tensor(starts)[:, None] + torch.minimum(longest, count - 1)).flatten()
     real = longest < count
-    everywhere = bool(real.all())
-    return places.flatten().to(device), None if everywhere else real.flatten().to(device)
+    if bool(real.all()):
+        return places.to(device), None
+    padded = real.flatten().nonzero().flatten()
+    flags = real[:, None, :, None].to(device, dtype)
+    return places.to(device), _Real(flags, padded.to(device), places[padded].to(device))
 
 
 def _area(rows: Sequence[int], lengths: Sequence[tuple[int, int]]) -> int:
