@@ -87,6 +87,8 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
         if isinstance(error, QALoRAError):
             raise
         raise TrainingError(failed.error, failed.hint) from error
+    finally:
+        run.forget_stop()
 
 
 def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -> bool:
@@ -110,6 +112,8 @@ def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -
             cancelled=lambda: signals.received or run.stop_requested(),
             moved=moved,
         )
+    if not came:
+        run.forget_stop()
     if not came and event_log.last_word(run.events_path) is None:
         event_log.append(run.events_path, Finished(0, "stopped", None, None, 0.0, 0.0))
     return came

@@ -232,7 +232,6 @@ def test_signals_are_heard_while_it_loads(config: TrainConfig, whole: Run, tmp_p
     processes.note(run.path, os.getpid())
     list(execute(run))
     assert run.status() == "stopped" and not run.has_adapter()
-    (run.path / "stop-requested").unlink()
     list(execute(run, resume=True))
     assert adapter_bytes(run) == adapter_bytes(whole)
     first = {"type": "checkpointed", "step": 0}
