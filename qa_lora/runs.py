@@ -167,6 +167,11 @@ class Run:
         """Take the mark of :func:`stop` away: it was heeded, or meant for an earlier process."""
         (self.path / STOP).unlink(missing_ok=True)
 
+    def release(self) -> None:
+        """Say that this process works on the run no longer, though it may live on."""
+        self.forget_stop()
+        processes.forget(self.path)
+
     def claim(self) -> None:
         """Say that this process works on the run now.
 

@@ -64,12 +64,11 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
         QALoRAError: If the training cannot go on; the log's last event says so, too.
     """
     run.claim()
-    turns.leave(run.path)
-    if resume:
-        recovered = runs.rewind(run)
+    try:
+        turns.leave(run.path)
+        recovered = runs.rewind(run) if resume else None
         if recovered is not None:
             yield recovered
-    try:
         with _Signals() as signals:
             for event in _train_and_score(run, resume and run.has_checkpoint(), signals):
                 if isinstance(event, RolledBack):
@@ -88,7 +87,7 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
             raise
         raise TrainingError(failed.error, failed.hint) from error
     finally:
-        run.forget_stop()
+        run.release()
 
 
 def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -> bool:
@@ -113,9 +112,9 @@ def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -
             moved=moved,
         )
     if not came:
-        run.forget_stop()
-    if not came and event_log.last_word(run.events_path) is None:
-        event_log.append(run.events_path, Finished(0, "stopped", None, None, 0.0, 0.0))
+        if event_log.last_word(run.events_path) is None:
+            event_log.append(run.events_path, Finished(0, "stopped", None, None, 0.0, 0.0))
+        run.release()
     return came
 
 
