@@ -55,8 +55,11 @@ def make_model(folder: Path) -> Path:
 
 def story(run: Run) -> list[dict[str, Any]]:
     """What a run tells that does not depend on the clock or on how often it was resumed."""
-    told = (json.loads(to_json(e)) for e in run.events() if not (isinstance(e, Started) and e.step))
-    return [{k: v for k, v in event.items() if k not in CLOCKS} for event in told]
+    first, *others = run.events()
+    told = [first, *(event for event in others if not isinstance(event, Started))]
+    return [
+        {k: v for k, v in json.loads(to_json(event)).items() if k not in CLOCKS} for event in told
+    ]
 
 
 def adapter_bytes(run: Run) -> dict[str, bytes]:

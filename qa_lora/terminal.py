@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from qa_lora.turns import ordinal
 __all__ = [
     "Bar",
     "Training",
+    "hang_up",
     "say",
     "show_answers",
     "show_headline",
@@ -55,8 +58,23 @@ LABELS = {
 PLAIN_LINES = 20
 """When piped, a training is told in about this many lines."""
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """Goes on in silence when its reader has left: `| head` must not end a training."""
+
+    def on_broken_pipe(self) -> None:
+        hang_up()
+
+
+_out = _Console(highlight=False, soft_wrap=True)
+_err = _Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def hang_up() -> None:
+    """Show nothing more: nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 class Bar:
