@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from qa_lora.checksums import CHECKSUMS, find_damage, write_checksums
 from qa_lora.errors import ModelError, first_line
 from qa_lora.files import replaced_folder
 from qa_lora.prompts import PromptTemplate
@@ -83,7 +85,7 @@ def attach_adapter(
         trainable: Whether its weights can be trained on.
 
     Raises:
-        ModelError: If the folder holds no safe adapter or one of another model.
+        ModelError: If the folder holds no safe adapter, a damaged one or one of another model.
     """
     folder = Path(folder)
     if not (folder / "adapter_config.json").is_file():
@@ -94,6 +96,12 @@ def attach_adapter(
         raise ModelError(
             f"The adapter in {folder} has no {ADAPTER_WEIGHTS}.",
             "Weights in .bin files are pickles, which can run code, and are not read.",
+        )
+    damage = find_damage(folder, [ADAPTER_WEIGHTS]) if (folder / CHECKSUMS).is_file() else None
+    if damage is not None:
+        raise ModelError(
+            f"The adapter in {folder} is damaged: {damage}.",
+            f"Delete {CHECKSUMS} there if you changed it yourself.",
         )
     try:
         model = PeftModel.from_pretrained(base, folder, is_trainable=trainable)
@@ -135,9 +143,19 @@ def save_adapter(
     with replaced_folder(folder) as new:
         # "auto" would ask the Hub whether the vocabulary grew.
         model.save_pretrained(str(new), save_embedding_layers=False, state_dict=weights)
+        _sort_targets(new / "adapter_config.json")
         tokenizer.save_pretrained(str(new))
         template.save(new)
         (new / "README.md").write_text(card, "utf-8")
+        write_checksums(new)
+
+
+def _sort_targets(path: Path) -> None:
+    """PEFT writes a set in whatever order it has in this process; the same run, the same bytes."""
+    config = json.loads(path.read_text("utf-8"))
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+        path.write_text(json.dumps(config, indent=2, sort_keys=True), "utf-8")
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from qa_lora.checksums import write_checksums
 from qa_lora.errors import RunError, first_line
 from qa_lora.files import replaced_folder
-from qa_lora.runs import CHECKPOINT_STATE
+from qa_lora.runs import CHECKPOINT_FORMAT, CHECKPOINT_STATE, read_checkpoint_state
 
 __all__ = ["Progress", "load", "save"]
 
@@ -34,12 +37,19 @@ class Progress:
     """Lowest validation loss so far."""
     halvings: int = 0
     """How often the micro-batches were halved because memory ran out."""
+    last_loss: float | None = None
+    """The last validation loss."""
+    train_loss: float | None = None
+    """That of the last step."""
+    learning_rate_scale: float = 1.0
+    """Below 1 once the training went back from a loss that was no number."""
 
 
 def save(
     folder: Path,
     progress: Progress,
     *,
+    previous: Path | None = None,
     weights: dict[str, torch.Tensor],
     best_weights: dict[str, torch.Tensor] | None,
     optimizer: torch.optim.Optimizer,
@@ -50,6 +60,7 @@ def save(
     Args:
         folder: Where the checkpoint lies.
         progress: How far the training is.
+        previous: Where the checkpoint that was there before is kept; deleted if None.
         weights: The trainable weights.
         best_weights: Those of the best validation loss so far, if there are any.
         optimizer: Its state is saved.
@@ -59,14 +70,12 @@ def save(
         OSError, SafetensorError: If the disk is full or the folder cannot be written; the old
             checkpoint is intact.
     """
-    # Torch draws the dropout masks; everything else that is random has a generator of its own.
     state = {
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
-        "torch_rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        **_random_states(),
     }
-    with replaced_folder(folder) as new:
+    with replaced_folder(folder, keep=previous) as new:
         save_file(weights, new / WEIGHTS)
         if best_weights is not None:
             save_file(best_weights, new / BEST)
@@ -74,7 +83,9 @@ def save(
         buffer = io.BytesIO()
         torch.save(state, buffer)
         (new / STATE).write_bytes(buffer.getbuffer())
-        (new / CHECKPOINT_STATE).write_text(json.dumps(vars(progress)), "utf-8")
+        values = {"format": CHECKPOINT_FORMAT, **vars(progress)}
+        (new / CHECKPOINT_STATE).write_text(json.dumps(values), "utf-8")
+        write_checksums(new)
 
 
 def load(
@@ -98,8 +109,10 @@ def load(
     Raises:
         RunError: If the checkpoint is missing, damaged, or of another model.
     """
+    values = read_checkpoint_state(folder)
     try:
-        progress = Progress(**json.loads((folder / CHECKPOINT_STATE).read_text("utf-8")))
+        values.pop("format", None)
+        progress = Progress(**values)
         # Only tensors and plain containers are read: a checkpoint cannot run code.
         state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         weights = load_file(folder / WEIGHTS)
@@ -116,10 +129,7 @@ def load(
                 parameter.copy_(weights[name])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
-        torch.set_rng_state(state["torch_rng"])
-        # On other hardware it goes on, with other random numbers.
-        if len(state["cuda_rng"]) == torch.cuda.device_count() > 0:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        _set_random_states(state)
     except RunError:
         raise
     except Exception as error:  # torch, safetensors and json each raise their own for damage
@@ -128,3 +138,28 @@ def load(
             "Start a new run with the same settings.",
         ) from None
     return progress, best
+
+
+def _random_states() -> dict[str, Any]:
+    """Where each generator of random numbers stands, in plain containers and tensors.
+
+    Torch draws the dropout masks; the order of rows has a generator of its own, made from the seed.
+    """
+    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - what libraries draw from
+    return {
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy_rng": [kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
+        "python_rng": random.getstate(),
+    }
+
+
+def _set_random_states(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch_rng"])
+    # On other hardware it goes on, with other random numbers.
+    if len(state["cuda_rng"]) == torch.cuda.device_count() > 0:
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    if "python_rng" in state:  # version 0.1 saved torch's alone
+        random.setstate(state["python_rng"])
+        kind, keys, *rest = state["numpy_rng"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002

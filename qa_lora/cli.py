@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"qa-lora: {error}\n")
         return BAD_INPUT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.hang_up()
         return 0
     except KeyboardInterrupt:
         sys.stderr.write("qa-lora: interrupted.\n")
@@ -76,8 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     resume = _add(commands, "resume", _resume, "go on with a stopped or interrupted run")
     resume.add_argument("run", metavar="RUN", help="a run's id or folder")
+    for command in (train, resume):
+        command.add_argument(
+            "--queue", action="store_true", help="wait until no other run in the folder works"
+        )
 
-    stop = _add(commands, "stop", _stop, "ask a running training to save and stop")
+    stop = _add(commands, "stop", _stop, "ask a training to save and stop, or to wait no longer")
     stop.add_argument("run", metavar="RUN", help="a run's id or folder")
 
     _add(commands, "runs", _runs, "list the runs")
@@ -171,8 +175,7 @@ def _train(parsed: argparse.Namespace) -> Result:
 
 def _resume(parsed: argparse.Namespace) -> Result:
     run = runs.find(parsed.run, parsed.runs_dir)
-    if not run.can_resume():
-        raise ConfigError(f"The run {run.id} has nothing to resume: it is {run.status()}.")
+    runs.check_can_resume(run)
     return _train_run(run, parsed, resume=True)
 
 
@@ -184,9 +187,14 @@ def _train_run(run: runs.Run, parsed: argparse.Namespace, *, resume: bool = Fals
     started = time.monotonic()
     finished: Finished | None = None
     scored: Scored | None = None
+    if getattr(parsed, "queue", False) and not _wait_for_turn(run, quiet=parsed.json):
+        return {"run": run.id, "steps": 0, "reason": "stopped", "seconds": 0.0}
     with terminal.Training(run, quiet=parsed.json) as shown:
         for event in execute(run, resume=resume):
-            shown.show(event)
+            try:
+                shown.show(event)
+            except OSError:  # the terminal is gone; the training goes on
+                terminal.hang_up()
             if isinstance(event, Finished):
                 finished = event
             elif isinstance(event, Scored):
@@ -212,10 +220,22 @@ def _train_run(run: runs.Run, parsed: argparse.Namespace, *, resume: bool = Fals
     return result
 
 
+def _wait_for_turn(run: runs.Run, *, quiet: bool) -> bool:
+    from qa_lora.worker import wait_for_turn
+
+    runs.queue_up(run)
+    came = wait_for_turn(run, lambda place: terminal.show_place(run, place, quiet=quiet))
+    if not came:
+        terminal.say(f"The run {run.id} waits no longer; resume starts it.", quiet=quiet)
+    return came
+
+
 def _stop(parsed: argparse.Namespace) -> Result:
     run = runs.find(parsed.run, parsed.runs_dir)
+    waits = run.status() == "waiting"
     runs.stop(run)
-    terminal.say(f"Asked {run.id} to finish its step, save and stop.", quiet=parsed.json)
+    what = "wait no longer" if waits else "finish its step, save and stop"
+    terminal.say(f"Asked {run.id} to {what}.", quiet=parsed.json)
     return {"run": run.id, "status": run.status()}
 
 

@@ -155,6 +155,12 @@ class TrainConfig(BaseModel):
     max_grad_norm: float = knob(
         1.0, "Optimisation", "Gradients longer than this are shortened to it.", gt=0
     )
+    on_nonfinite_loss: Literal["stop", "retry"] = knob(
+        "stop",
+        "Optimisation",
+        "When the loss is no longer a number: stop, or go back to the last checkpoint once and "
+        "retry with half the learning rate.",
+    )
     precision: Literal["auto", "bf16", "fp32"] = knob(
         "auto",
         "Optimisation",
@@ -200,6 +206,12 @@ class TrainConfig(BaseModel):
 
     checkpoint_every: int = knob(
         100, "Saving", "Optimizer steps between two checkpoints to resume from.", ge=1
+    )
+    checkpoint_seconds: float | None = knob(
+        60.0,
+        "Saving",
+        "Seconds after which a checkpoint is due in any case; by steps alone when empty.",
+        gt=0,
     )
     keep: Literal["best", "last"] = knob(
         "best", "Saving", "Adapter that is kept: that of the lowest validation loss, or the last."

@@ -6,6 +6,7 @@ QALoRAError
 ├── ModelError      a base model or an adapter cannot be loaded or used
 ├── RunError        a run is missing, damaged, busy or cannot be written
 └── TrainingError   a training cannot go on
+    └── NonFiniteLossError   its loss is no longer a number
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "ModelError",
+    "NonFiniteLossError",
     "QALoRAError",
     "RunError",
     "TrainingError",
@@ -57,6 +59,17 @@ class RunError(QALoRAError):
 
 class TrainingError(QALoRAError):
     """A training cannot go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss is no longer a number; a lower learning rate may keep it one."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}; what was saved before it is kept.",
+            "Try a lower learning rate, a longer warm-up, or fp32; with on_nonfinite_loss set to "
+            "retry it goes back once by itself.",
+        )
 
 
 def first_line(error: BaseException) -> str:

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 from qa_lora.events import (
+    Checkpointed,
     Event,
     Failed,
     Finished,
+    Recovered,
     Scored,
     Scoring,
     Started,
@@ -16,9 +18,9 @@ from qa_lora.events import (
     from_json,
     to_json,
 )
-from qa_lora.files import replaced_file
+from qa_lora.files import replaced_file, sync
 
-__all__ = ["EventReader", "append", "last_word", "truncate"]
+__all__ = ["EventReader", "append", "flush", "last_word", "truncate"]
 
 TAIL_BYTES = 65_536
 
@@ -67,6 +69,16 @@ def append(path: Path, event: Event) -> None:
         file.write(b"\n" * torn + _line(event))
 
 
+def flush(path: Path) -> None:
+    """Wait until all events so far are on the disk; nothing if there is no log.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    if path.exists():
+        sync(path)
+
+
 def last_word(path: Path) -> Event | None:
     """The last event that says where a training stands: started, step, finished or failed."""
     try:
@@ -82,19 +94,30 @@ def last_word(path: Path) -> Event | None:
     return None
 
 
-def truncate(path: Path, step: int) -> None:
-    """Keep what happened up to `step`: later events, and how the training ended, go.
+def truncate(path: Path, step: int) -> list[Event]:
+    """Keep what happened up to the checkpoint of `step`; later events, and how it ended, go.
+
+    Returns:
+        The events that are kept.
 
     Raises:
         OSError: If the log cannot be read or written.
     """
-    kept = []
+    kept: list[Event] = []
+    end = 0
     for event in EventReader(path).new():
         if isinstance(event, (Finished, Failed, Scoring, Scored)) or event.step > step:
             break
         kept.append(event)
+        # After the checkpoint comes what is not part of it: a last look before a stop, or the
+        # start of a training that went on from it.
+        follows = isinstance(event, Recovered) and end == len(kept) - 1
+        if event.step == step and (isinstance(event, Checkpointed) or follows):
+            end = len(kept)
+    kept = kept[: end or None]
     with replaced_file(path) as file:
         file.write_bytes(b"".join(map(_line, kept)))
+    return kept
 
 
 def _line(event: Event) -> bytes:

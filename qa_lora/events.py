@@ -20,6 +20,8 @@ __all__ = [
     "MemoryRanOut",
     "Probe",
     "Probed",
+    "Recovered",
+    "RolledBack",
     "Scored",
     "Scoring",
     "Started",
@@ -118,6 +120,30 @@ class Checkpointed:
 
     type: ClassVar[str] = "checkpointed"
     step: int
+    seconds: float = 0.0
+    """Time it took."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The latest checkpoint was damaged; the training goes on from the one before, of `step`."""
+
+    type: ClassVar[str] = "recovered"
+    step: int
+    reason: str
+    """A sentence."""
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """The loss was no number; the training goes on from `step` with a lower learning rate."""
+
+    type: ClassVar[str] = "rolled_back"
+    step: int
+    learning_rate: float
+    """The highest of the schedule from now on."""
+    reason: str
+    """A sentence."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +198,8 @@ Event: TypeAlias = (
     | Evaluated
     | Probed
     | Checkpointed
+    | Recovered
+    | RolledBack
     | Finished
     | Failed
     | Scoring
@@ -181,8 +209,8 @@ Event: TypeAlias = (
 _TYPES: dict[str, type[Any]] = {
     cls.type: cls
     for cls in (
-        Started, Step, MemoryRanOut, Evaluated, Probed, Checkpointed, Finished, Failed, Scoring,
-        Scored,
+        Started, Step, MemoryRanOut, Evaluated, Probed, Checkpointed, Recovered, RolledBack,
+        Finished, Failed, Scoring, Scored,
     )
 }  # fmt: skip
 

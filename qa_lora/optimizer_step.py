@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from qa_lora.adapters import training_mode
 from qa_lora.batching import IGNORED, EncodedExample, collate
 from qa_lora.devices import is_out_of_memory
-from qa_lora.errors import TrainingError
+from qa_lora.errors import NonFiniteLossError, TrainingError
 from qa_lora.events import MemoryRanOut
 from qa_lora.session import Session
 
@@ -64,10 +64,8 @@ def optimizer_step(run: Session, indices: list[int]) -> tuple[float, float, int]
     norm = run.accelerator.clip_grad_norm_(run.model.parameters(), run.max_grad_norm)
     grad_norm = float(norm) if norm is not None else math.nan
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise TrainingError(
-            f"The loss became {loss} (gradient norm {grad_norm}) in step {run.progress.step + 1}; "
-            "what was saved before it is kept.",
-            "Try a lower learning rate, a longer warm-up, or fp32.",
+        raise NonFiniteLossError(
+            f"The loss became {loss} (gradient norm {grad_norm}) in step {run.progress.step + 1}"
         )
     run.last_learning_rate = float(run.scheduler.get_last_lr()[0])
     run.optimizer.step()

@@ -6,8 +6,10 @@ A run is a folder; everything about it is read from there, by any process, at an
     environment.json   versions, hardware, data fingerprint, split sizes
     events.jsonl       append-only, one event a line
     process.json       which process trains, by pid and birth, so that a reused pid fools nobody
+    waiting            when the run got in line, while another one has its turn
     worker.log         what that process printed
     checkpoint/        latest full state, replaced in one step
+    checkpoint.previous/  the one before
     adapter/           the adapter that is kept
     evaluations/       scored held-out rows
 """
@@ -17,28 +19,31 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from qa_lora import processes, turns
+from qa_lora.checksums import find_damage
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError, RunError
-from qa_lora.event_log import EventReader, last_word, truncate
-from qa_lora.events import Event, Failed, Finished
+from qa_lora.event_log import EventReader, append, last_word, truncate
+from qa_lora.events import Checkpointed, Event, Failed, Finished, Recovered
 from qa_lora.files import recover_folder, replaced_file
 
 __all__ = [
     "Run",
     "RunStatus",
     "active_run",
+    "check_can_resume",
     "create",
     "default_runs_dir",
     "find",
     "list_runs",
+    "place",
+    "queue_up",
+    "read_checkpoint_state",
     "resume",
     "rewind",
     "start",
@@ -46,12 +51,14 @@ __all__ = [
 ]
 
 RunStatus: TypeAlias = Literal[
-    "starting", "running", "finished", "stopped", "failed", "interrupted", "damaged"
+    "waiting", "starting", "running", "finished", "stopped", "failed", "interrupted", "damaged"
 ]
 
-CONFIG, EVENTS, PROCESS, STOP = "config.yaml", "events.jsonl", "process.json", "stop-requested"
+CONFIG, EVENTS, STOP = "config.yaml", "events.jsonl", "stop-requested"
 CHECKPOINT_STATE = "state.json"
 """File of a checkpoint that names its step; see checkpoint.py."""
+CHECKPOINT_FORMAT = 2
+"""Since 2 a checkpoint has checksums."""
 
 
 class Run:
@@ -77,6 +84,11 @@ class Run:
     def checkpoint(self) -> Path:
         """Folder of the state to resume from; it exists once one was saved."""
         return self.path / "checkpoint"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        """Folder of the state before that, for the case that the latest is damaged."""
+        return self.path / "checkpoint.previous"
 
     @property
     def evaluations_dir(self) -> Path:
@@ -107,35 +119,39 @@ class Run:
         """Derived from the last word of the log and from whether the process lives."""
         if not (self.path / CONFIG).is_file():
             return "damaged"
-        last = last_word(self.events_path)
-        if self.alive() and not isinstance(last, (Finished, Failed)):
+        last, alive = last_word(self.events_path), self.alive()
+        if alive and turns.has_ticket(self.path):
+            return "waiting"
+        if alive and not isinstance(last, (Finished, Failed)):
             return "running" if last is not None else "starting"
         if isinstance(last, Finished):
             return "stopped" if last.reason == "stopped" else "finished"
         return "failed" if isinstance(last, Failed) else "interrupted"
 
     def alive(self) -> bool:
-        """Whether the process that trains, or scores after training, lives."""
-        import psutil
-
-        try:
-            values = json.loads((self.path / PROCESS).read_text("utf-8"))
-            process = psutil.Process(int(values["pid"]))
-            same = abs(process.create_time() - float(values["created"])) < 1.0
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-            return False
+        """Whether its process lives: it waits, trains, or scores after training."""
+        return processes.alive(self.path)
 
     def has_adapter(self) -> bool:
         """Whether an adapter was kept."""
         recover_folder(self.adapter)
         return (self.adapter / "adapter_config.json").is_file()
 
+    def has_checkpoint(self) -> bool:
+        """Whether a state was saved to go on from."""
+        return self.checkpoint.is_dir() or self.previous_checkpoint.is_dir()
+
     def can_resume(self) -> bool:
-        """Whether there is a checkpoint of an unfinished training that nobody is working on."""
-        recover_folder(self.checkpoint)
-        unfinished = self.status() in ("stopped", "failed", "interrupted")
-        return unfinished and self.checkpoint.is_dir() and not self.alive()
+        """Whether this is an unfinished training that nobody is working on.
+
+        One that was interrupted or cancelled before its first checkpoint begins anew. One that
+        failed before it would only fail again.
+        """
+        status = self.status()
+        unfinished = status in ("stopped", "interrupted") or (
+            status == "failed" and self.has_checkpoint()
+        )
+        return unfinished and not self.alive()
 
     def evaluations(self) -> list[int]:
         """Numbers of the finished evaluations, ascending."""
@@ -147,22 +163,30 @@ class Run:
         """Whether somebody asked the training to stop."""
         return (self.path / STOP).exists()
 
+    def forget_stop(self) -> None:
+        """Take the mark of :func:`stop` away: it was heeded, or meant for an earlier process."""
+        (self.path / STOP).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Say that this process works on the run no longer, though it may live on."""
+        self.forget_stop()
+        processes.forget(self.path)
+
     def claim(self) -> None:
         """Say that this process works on the run now.
 
         Raises:
             RunError: If another process does already, or the folder cannot be written.
         """
-        if self.alive() and not self._is_mine():
+        if processes.is_mine(self.path):
+            return  # its starter noted it; a stop may have been asked for since
+        if self.alive():
             raise RunError(f"The run {self.id} is already being worked on.", "Stop it first.")
-        _write_process(self, os.getpid())
-        (self.path / STOP).unlink(missing_ok=True)
-
-    def _is_mine(self) -> bool:
         try:
-            return bool(json.loads((self.path / PROCESS).read_text("utf-8"))["pid"] == os.getpid())
-        except (OSError, ValueError, KeyError):
-            return False
+            processes.note(self.path, os.getpid())
+            self.forget_stop()
+        except OSError as error:
+            raise RunError(f"The run {self.id} cannot be written: {error.strerror}.") from None
 
 
 def default_runs_dir() -> Path:
@@ -230,125 +254,165 @@ def list_runs(runs_dir: str | Path) -> list[Run]:
 
 
 def active_run(runs_dir: str | Path) -> Run | None:
-    """The run in a folder that somebody is working on, if there is one."""
-    return next((run for run in list_runs(runs_dir) if run.alive()), None)
+    """The run in a folder that somebody is working on, if there is one; no run that waits."""
+    return next(map(Run, turns.at_work(Path(runs_dir))), None)
+
+
+def place(run: Run) -> int | None:
+    """Place in line of a run that waits, 1 for the next; None if it does not wait."""
+    waiting = turns.in_line(run.path.parent) if turns.has_ticket(run.path) else []
+    return waiting.index(run.path) + 1 if run.path in waiting else None
 
 
 def start(config: TrainConfig, runs_dir: str | Path) -> Run:
-    """Create a run and train it in a process of its own.
+    """Create a run and train it in a process of its own, as soon as no other in the folder works.
 
     Raises:
-        RunError: If another run in the folder is being worked on, or nothing can be written.
+        RunError: If nothing can be written, or very many runs wait already.
     """
-    with _one_at_a_time(runs_dir):
+    with turns.look(Path(runs_dir)):
+        turns.check_room(Path(runs_dir))
         run = create(config, runs_dir)
-        _spawn(run)
+        _launch(run)
     return run
 
 
 def resume(run: Run) -> None:
-    """Go on with a run from its checkpoint, in a process of its own.
+    """Go on with a run from its checkpoint, in a process of its own, as soon as no other works.
+
+    A run that has no checkpoint begins anew.
 
     Raises:
-        RunError: If there is nothing to resume, or another run is being worked on.
+        RunError: If there is nothing to resume, or its checkpoints are damaged.
     """
-    with _one_at_a_time(run.path.parent):
-        if not run.can_resume():
-            raise RunError(
-                f"The run {run.id} has nothing to resume: it is {run.status()}.",
-                "A run that was stopped or interrupted after its first checkpoint can go on.",
-            )
+    with turns.look(run.path.parent):
+        turns.check_room(run.path.parent)
+        check_can_resume(run)
+        _launch(run)
+
+
+def queue_up(run: Run) -> None:
+    """Note this process as the one that works on a run, last in line if another works or waits.
+
+    Raises:
+        RunError: If another process works on it, very many wait, or nothing can be written.
+    """
+    with turns.look(run.path.parent):
+        turns.check_room(run.path.parent)
+        run.claim()
+        turns.draw_ticket(run.path)
+
+
+def check_can_resume(run: Run) -> None:
+    """Say why a run cannot be resumed.
+
+    Raises:
+        RunError: If it cannot.
+    """
+    if not run.can_resume():
+        raise RunError(
+            f"The run {run.id} has nothing to resume: it is {run.status()}.",
+            "A run that was stopped or interrupted can go on.",
+        )
+
+
+def _launch(run: Run) -> None:
+    """Start the run's process; with a ticket if it has to wait. Hold `turns.look` meanwhile."""
+    # The log of a run that waits stays as it is: cancelled, it is what it was.
+    waits = turns.draw_ticket(run.path)
+    if not waits and (run.events_path.exists() or run.has_checkpoint()):
         rewind(run)
-        _spawn(run)
+    try:
+        run.forget_stop()
+        processes.spawn(run.path)
+    except OSError as error:
+        turns.leave(run.path)
+        raise RunError(f"The run {run.id} cannot be started: {error.strerror}.") from None
 
 
-def rewind(run: Run) -> int:
+def rewind(run: Run) -> Recovered | None:
     """Take the event log back to the checkpoint, so that the run is one story again.
 
+    The latest checkpoint that is whole is what is in ``checkpoint/`` afterwards. Without any, the
+    story begins anew.
+
     Returns:
-        The checkpoint's step.
+        What the log now says of a checkpoint that was damaged; None if the latest one is whole.
 
     Raises:
-        RunError: If there is no checkpoint, or it is damaged.
+        RunError: If no checkpoint is whole, or the folder cannot be written.
     """
+    step, reason = -1, ""
+    for folder in (run.checkpoint, run.previous_checkpoint):
+        if not folder.is_dir():
+            continue
+        try:
+            step = read_checkpoint_state(folder)["step"]
+        except RunError as error:
+            reason = reason or error.message
+            continue
+        break
+    if step < 0 and reason:
+        raise RunError(
+            f"The checkpoint of the run {run.id} cannot be used: {reason}",
+            "Start a new run with the same settings.",
+        )
     try:
-        state = json.loads((run.checkpoint / CHECKPOINT_STATE).read_text("utf-8"))
-        step = int(state["step"])
-        truncate(run.events_path, step)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"The checkpoint of the run {run.id} cannot be used: {error}.") from None
-    return step
+        if step >= 0 and folder != run.checkpoint:
+            if run.checkpoint.is_dir():
+                damaged = run.path / "checkpoint.damaged"
+                shutil.rmtree(damaged, ignore_errors=True)
+                run.checkpoint.rename(damaged)
+            folder.rename(run.checkpoint)
+        kept = truncate(run.events_path, step)
+        if kept and not any(isinstance(e, Checkpointed) and e.step == step for e in kept):
+            append(run.events_path, Checkpointed(step=step))  # the kill came just before
+        if not reason:
+            return None
+        recovered = Recovered(step=step, reason=reason)
+        append(run.events_path, recovered)
+    except OSError as error:
+        raise RunError(f"The run {run.id} cannot be written: {error.strerror}.") from None
+    return recovered
+
+
+def read_checkpoint_state(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself: its step and the rest of the progress.
+
+    Raises:
+        RunError: If it is missing, damaged, or of a later version.
+    """
+    reason = None
+    values: Any = None
+    try:
+        values = json.loads((folder / CHECKPOINT_STATE).read_text("utf-8"))
+        step, version = values["step"], values.get("format", 1)
+        if not isinstance(step, int) or not isinstance(version, int):
+            reason = f"{CHECKPOINT_STATE} names no step"
+        elif version > CHECKPOINT_FORMAT:
+            reason = "it is of a later version of QA LoRA"
+        elif version > 1:
+            reason = find_damage(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        reason = f"{CHECKPOINT_STATE} is missing or unreadable"
+    if reason is not None:
+        raise RunError(
+            f"The checkpoint in {folder} is damaged: {reason}.",
+            "Start a new run with the same settings.",
+        )
+    state: dict[str, Any] = values
+    return state
 
 
 def stop(run: Run) -> None:
-    """Ask a training to finish its step, save and stop.
+    """Ask a training to finish its step, save and stop; a run that waits gives up its place.
 
     Raises:
-        RunError: If it is not running.
+        RunError: If nobody works on it.
     """
-    if run.status() not in ("starting", "running"):
+    if not run.alive():
         raise RunError(f"The run {run.id} is not running: it is {run.status()}.")
     try:
         (run.path / STOP).touch()
     except OSError as error:
         raise RunError(f"The run {run.id} cannot be asked to stop: {error.strerror}.") from None
-
-
-def _spawn(run: Run) -> None:
-    (run.path / STOP).unlink(missing_ok=True)
-    with (run.path / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "qa_lora.worker", str(run.path.resolve())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": _with_this_package()},
-            # A session of its own: closing the terminal or the app does not end the training.
-            start_new_session=True,
-        )
-    _write_process(run, process.pid)
-
-
-def _with_this_package() -> str:
-    """PYTHONPATH with which the worker imports this package from any folder, installed or not."""
-    here = str(Path(__file__).resolve().parent.parent)
-    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-
-
-def _write_process(run: Run, pid: int) -> None:
-    import psutil
-
-    try:
-        created = psutil.Process(pid).create_time()
-        with replaced_file(run.path / PROCESS) as file:
-            file.write_text(json.dumps({"pid": pid, "created": created}), "utf-8")
-    except psutil.Error:
-        return
-    except OSError as error:
-        raise RunError(f"The run {run.id} cannot be written: {error.strerror}.") from None
-
-
-@contextmanager
-def _one_at_a_time(runs_dir: str | Path) -> Iterator[None]:
-    """Hold off other starts; refuse if a run in the folder is being worked on."""
-    from filelock import FileLock
-
-    folder = Path(runs_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".start.lock")
-        lock.acquire(timeout=30)
-    except OSError as error:  # filelock's Timeout is one, too
-        raise RunError(
-            f"The runs folder {runs_dir} cannot be written: {error.strerror or error}.",
-            "Choose another one with --runs-dir or QA_LORA_RUNS_DIR.",
-        ) from None
-    try:
-        busy = active_run(folder)
-        if busy is not None:
-            raise RunError(
-                f"The run {busy.id} is still being worked on.", "Wait for its end or stop it first."
-            )
-        yield
-    finally:
-        lock.release()

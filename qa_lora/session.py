@@ -69,7 +69,6 @@ class Session:
     card: str
     progress: Progress = field(default_factory=Progress)
     best: dict[str, torch.Tensor] | None = None
-    last_loss: float | None = None
     last_learning_rate: float = 0.0
 
     @property
@@ -85,7 +84,7 @@ class Session:
     @property
     def kept_loss(self) -> float | None:
         """Validation loss of the adapter that is kept."""
-        return self.progress.best_loss if self.keep == "best" else self.last_loss
+        return self.progress.best_loss if self.keep == "best" else self.progress.last_loss
 
     @property
     def steps_per_epoch(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,21 +21,26 @@ from qa_lora.events import (
     Finished,
     MemoryRanOut,
     Probed,
+    Recovered,
+    RolledBack,
     Scored,
     Scoring,
     Started,
     Step,
 )
 from qa_lora.report import Report, headline
-from qa_lora.runs import Run
+from qa_lora.runs import Run, place
+from qa_lora.turns import ordinal
 
 __all__ = [
     "Bar",
     "Training",
+    "hang_up",
     "say",
     "show_answers",
     "show_headline",
     "show_lines",
+    "show_place",
     "show_runs",
     "show_scores",
     "summary",
@@ -52,8 +59,23 @@ LABELS = {
 PLAIN_LINES = 20
 """When piped, a training is told in about this many lines."""
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """Goes on in silence when its reader has left: `| head` must not end a training."""
+
+    def on_broken_pipe(self) -> None:
+        hang_up()
+
+
+_out = _Console(highlight=False, soft_wrap=True)
+_err = _Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def hang_up() -> None:
+    """Show nothing more: nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 class Bar:
@@ -147,6 +169,14 @@ class Training:
                     f"perplexity {event.perplexity:.2f}",
                     quiet=self._quiet,
                 )
+            case Recovered():
+                say(f"{event.reason} It goes on from step {event.step}.", quiet=self._quiet)
+            case RolledBack():
+                say(
+                    f"{event.reason} It goes back to step {event.step} and on with a learning rate "
+                    f"of {event.learning_rate:g}.",
+                    quiet=self._quiet,
+                )
             case Finished():
                 self._bar.close()
                 loss = event.validation_loss
@@ -220,9 +250,16 @@ def show_lines(lines: Sequence[str], *, quiet: bool = False) -> None:
     say("\n".join(lines), quiet=quiet)
 
 
+def show_place(run: Run, place: int, *, quiet: bool = False) -> None:
+    """Where a waiting run stands in line."""
+    say(f"The run {run.id} is {ordinal(place)} in line; Ctrl-C cancels it.", quiet=quiet)
+
+
 def summary(run: Run) -> dict[str, Any]:
     """A run in one row: id, status, steps and scores, as far as they are known."""
     values: dict[str, Any] = {"run": run.id, "status": run.status(), "path": str(run.path)}
+    if values["status"] == "waiting":
+        values["place"] = place(run)
     for event in run.events():
         match event:
             case Started():
@@ -248,5 +285,6 @@ def show_runs(found: Sequence[Mapping[str, Any]], runs_dir: Path, *, quiet: bool
     table = Table("run", "status", "steps", "scores", box=None)
     for row in found:
         steps = f"{row.get('step', 0)}/{row.get('total_steps', '?')}"
-        table.add_row(row["run"], row["status"], steps, row.get("headline", ""))
+        line = f" ({ordinal(row['place'])})" if row.get("place") else ""
+        table.add_row(row["run"], row["status"] + line, steps, row.get("headline", ""))
     _out.print(table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -18,10 +18,19 @@ from qa_lora.adapters import count_parameters
 from qa_lora.config import TrainConfig
 from qa_lora.data import load_split
 from qa_lora.devices import device_name, peak_memory_bytes
-from qa_lora.events import Checkpointed, Event, Finished, FinishReason, Started, Step
+from qa_lora.errors import NonFiniteLossError
+from qa_lora.events import (
+    Checkpointed,
+    Event,
+    Finished,
+    FinishReason,
+    RolledBack,
+    Started,
+    Step,
+)
 from qa_lora.optimizer_step import TooLargeError, halve_micro_batch, optimizer_step
-from qa_lora.saving import keep_adapter, save_checkpoint
-from qa_lora.session import prepare
+from qa_lora.saving import CheckpointClock, keep_adapter, save_checkpoint
+from qa_lora.session import Session, prepare
 from qa_lora.validation import evaluate, probe
 
 __all__ = ["train"]
@@ -47,7 +56,8 @@ def train(
         config: The settings.
         folder: The run's folder.
         resume: Go on from the checkpoint there.
-        should_stop: Asked after every step; when true, the step is saved and the training ends.
+        should_stop: Asked before the first step and after every one; when true, what was done is
+            saved and the training ends.
 
     Yields:
         Events, from `Started` to `Finished`.
@@ -58,20 +68,11 @@ def train(
     """
     run = prepare(config, folder, load_split(config))
     if resume:
-        run.progress, run.best = checkpoint.load(
-            folder / "checkpoint",
-            model=run.model,
-            optimizer=run.optimizer,
-            scheduler=run.scheduler,
-        )
-        if run.best is not None and config.keep == "best":
-            # A stop may have kept an adapter that the uninterrupted run never looked at.
-            keep_adapter(run, run.best)
+        _load_checkpoint(run)
     session_start = time.monotonic() - run.progress.elapsed_seconds
     trainable, everything = count_parameters(run.model)
-    progress = run.progress
     yield Started(
-        step=progress.step,
+        step=run.progress.step,
         total_steps=run.total_steps,
         trainable_parameters=trainable,
         all_parameters=everything,
@@ -84,13 +85,52 @@ def train(
         time=time.time(),
         run=folder.name,
     )
+    while True:
+        try:
+            reason = yield from _steps(run, config, session_start, should_stop)
+            break
+        except NonFiniteLossError as error:
+            # A first step that fails was not made to fail by the learning rate.
+            again = run.progress.learning_rate_scale == 1.0 and run.progress.step > 0
+            if config.on_nonfinite_loss == "stop" or not again:
+                raise
+            yield from _roll_back(run, config.learning_rate, error)
+
+    progress = run.progress
+    if reason == "stopped" and progress.step % config.evaluate_every:
+        # After the checkpoint: a resumed run must not know of this extra look.
+        yield from evaluate(run)
+    if run.best is None and config.keep == "best" and progress.step > 0:
+        keep_adapter(run, run.trainable_weights())
+    progress.elapsed_seconds = time.monotonic() - session_start
+    yield Finished(
+        step=progress.step,
+        reason=reason,
+        train_loss=progress.train_loss,
+        validation_loss=run.kept_loss,
+        seconds=progress.elapsed_seconds,
+        tokens_per_second=progress.tokens / max(progress.elapsed_seconds, 1e-9),
+    )
+
+
+def _steps(
+    run: Session, config: TrainConfig, session_start: float, should_stop: Callable[[], bool]
+) -> Generator[Event, None, FinishReason]:
+    """The steps from where the training is to its end; gives the reason why it ended."""
+    progress = run.progress
+    clock = CheckpointClock(config.checkpoint_every, config.checkpoint_seconds)
+    if progress.step < run.total_steps and should_stop():
+        if progress.step == 0:
+            yield Checkpointed(step=0, seconds=save_checkpoint(run))
+        return "stopped"
     if progress.step == 0:
+        if config.on_nonfinite_loss == "retry" and progress.learning_rate_scale == 1.0:
+            # The start is a state to go back to.
+            yield Checkpointed(step=0, seconds=save_checkpoint(run))
         yield from evaluate(run)
         yield from probe(run)
 
     speed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
-    loss: float | None = None
-    reason: FinishReason = "completed"
     for epoch, indices in run.remaining_batches():
         step_start = time.monotonic()
         while True:
@@ -101,6 +141,7 @@ def train(
                 yield halve_micro_batch(run)
         now = time.monotonic()
         progress.step += 1
+        progress.train_loss = loss
         progress.tokens += tokens
         progress.elapsed_seconds = now - session_start
         speed.append((tokens, now - step_start))
@@ -122,25 +163,44 @@ def train(
             yield from evaluate(run)
             yield from probe(run)
         stopping = not is_last and should_stop()
-        if is_last or stopping or progress.step % config.checkpoint_every == 0:
+        if is_last or stopping or clock.due(progress.step):
             progress.elapsed_seconds = time.monotonic() - session_start
-            save_checkpoint(run)
-            yield Checkpointed(step=progress.step)
+            clock.saved(seconds := save_checkpoint(run))
+            yield Checkpointed(step=progress.step, seconds=seconds)
         if stopping:
-            reason = "stopped"
-            break
+            return "stopped"
+    return "completed"
 
-    if reason == "stopped" and progress.step % config.evaluate_every:
-        # After the checkpoint: a resumed run must not know of this extra look.
-        yield from evaluate(run)
-    if run.best is None and config.keep == "best":
-        keep_adapter(run, run.trainable_weights())
-    progress.elapsed_seconds = time.monotonic() - session_start
-    yield Finished(
-        step=progress.step,
-        reason=reason,
-        train_loss=loss,
-        validation_loss=run.kept_loss,
-        seconds=progress.elapsed_seconds,
-        tokens_per_second=progress.tokens / max(progress.elapsed_seconds, 1e-9),
+
+def _load_checkpoint(run: Session) -> None:
+    run.progress, run.best = checkpoint.load(
+        run.folder / "checkpoint",
+        model=run.model,
+        optimizer=run.optimizer,
+        scheduler=run.scheduler,
     )
+    # A stop may have kept an adapter that the uninterrupted run never looked at, and a kill may
+    # have come between checkpoint and adapter.
+    if run.best is not None and run.keep == "best":
+        keep_adapter(run, run.best)
+    elif run.keep == "last" and run.progress.step > 0:
+        keep_adapter(run, run.trainable_weights())
+
+
+def _roll_back(run: Session, learning_rate: float, error: NonFiniteLossError) -> Iterator[Event]:
+    """Go back to the last checkpoint, and on from there with half the learning rate."""
+    _load_checkpoint(run)
+    run.optimizer.zero_grad()
+    scale = run.progress.learning_rate_scale = run.progress.learning_rate_scale / 2
+    schedule = run.scheduler.state_dict()
+    for key in ("base_lrs", "_last_lr"):
+        schedule[key] = [rate / 2 for rate in schedule[key]]
+    run.scheduler.load_state_dict(schedule)
+    for group in run.optimizer.param_groups:
+        group["lr"] /= 2
+        group["initial_lr"] /= 2
+    yield RolledBack(
+        step=run.progress.step, learning_rate=learning_rate * scale, reason=error.message
+    )
+    # A run that is resumed from here keeps the lower rate.
+    yield Checkpointed(step=run.progress.step, seconds=save_checkpoint(run))

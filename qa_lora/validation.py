@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from qa_lora.errors import TrainingError
+from qa_lora.errors import NonFiniteLossError
 from qa_lora.events import Evaluated, Event, Probe, Probed
 from qa_lora.generation import generate_batch
 from qa_lora.optimizer_step import micro_batches, summed_nll
@@ -21,13 +21,11 @@ def evaluate(run: Session) -> Iterator[Event]:
     """The validation loss, a mean over real label tokens; keeps the adapter if it is the best."""
     loss = _validation_loss(run)
     if not math.isfinite(loss):
-        raise TrainingError(
-            f"The validation loss became {loss} after step {run.progress.step}; "
-            "what was saved before it is kept.",
-            "Try a lower learning rate, a longer warm-up, or fp32.",
+        raise NonFiniteLossError(
+            f"The validation loss became {loss} after step {run.progress.step}"
         )
     progress = run.progress
-    run.last_loss = loss
+    progress.last_loss = loss
     better = progress.best_loss is None or loss < progress.best_loss
     # At step 0 there is nothing to keep: the adapter does nothing yet.
     if better and progress.step > 0:

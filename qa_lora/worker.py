@@ -7,25 +7,27 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from qa_lora import event_log, runs
+from qa_lora import event_log, runs, turns
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, TrainingError, first_line
-from qa_lora.events import Event, Failed, Finished, Scored, Scoring, Started
+from qa_lora.events import Event, Failed, Finished, RolledBack, Scored, Scoring, Started
 from qa_lora.files import replaced_file
 from qa_lora.runs import Run
 from qa_lora.threads import wait_politely
 
-__all__ = ["execute", "train"]
+__all__ = ["execute", "train", "wait_for_turn"]
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "rouge-score")
 
@@ -50,21 +52,28 @@ def train(config: TrainConfig, runs_dir: str | Path | None = None) -> Iterator[E
 def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
     """Train a run in this process, writing each event before it is told.
 
-    SIGTERM and Ctrl-C finish the step, save, and end the training as stopped.
+    SIGTERM, Ctrl-C and a closed terminal finish the step, save, and end the training as stopped;
+    while it loads they end it before the first step, while it scores after the batch. A second
+    Ctrl-C does not wait.
 
     Args:
         run: A run that was created, or that can be resumed.
-        resume: Go on from its checkpoint.
+        resume: Go on from its checkpoint; begin anew if it has none.
 
     Raises:
         QALoRAError: If the training cannot go on; the log's last event says so, too.
     """
     run.claim()
-    if resume:
-        runs.rewind(run)
     try:
+        turns.leave(run.path)
+        recovered = runs.rewind(run) if resume else None
+        if recovered is not None:
+            yield recovered
         with _Signals() as signals:
-            for event in _train_and_score(run, resume, signals):
+            for event in _train_and_score(run, resume and run.has_checkpoint(), signals):
+                if isinstance(event, RolledBack):
+                    # What followed did not happen: the log tells one story.
+                    event_log.truncate(run.events_path, event.step)
                 event_log.append(run.events_path, event)
                 yield event
     except Exception as error:
@@ -72,30 +81,62 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
         try:
             event_log.append(run.events_path, failed)
         except OSError:
-            sys.stderr.write(f"{failed.error} {failed.hint}\n")
+            with suppress(OSError):  # worker.log may lie on the same full disk
+                sys.stderr.write(f"{failed.error} {failed.hint}\n")
         if isinstance(error, QALoRAError):
             raise
         raise TrainingError(failed.error, failed.hint) from error
+    finally:
+        run.release()
+
+
+def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -> bool:
+    """Wait here until the run's turn has come; a run without a ticket does not wait.
+
+    Args:
+        run: The run; this process is noted as the one that works on it.
+        moved: Told the place in line, 1 for the next, whenever it changes.
+
+    Returns:
+        Whether its turn has come; false if it was cancelled, by a stop or a signal. A run that
+        had not begun is then a stopped one, any other is what it was.
+
+    Raises:
+        RunError: If another process works on it, or the folder cannot be written.
+    """
+    run.claim()
+    with _Signals() as signals:
+        came = turns.wait(
+            run.path,
+            cancelled=lambda: signals.received or run.stop_requested(),
+            moved=moved,
+        )
+    if not came:
+        if event_log.last_word(run.events_path) is None:
+            event_log.append(run.events_path, Finished(0, "stopped", None, None, 0.0, 0.0))
+        run.release()
+    return came
 
 
 def _train_and_score(run: Run, resume: bool, signals: _Signals) -> Iterator[Event]:
     config = run.config()
     from qa_lora.training import train as train_events  # loads torch
 
+    def should_stop() -> bool:
+        return signals.received or run.stop_requested()
+
     finished: Finished | None = None
-    for event in train_events(
-        config,
-        run.path,
-        resume=resume,
-        should_stop=lambda: signals.received or run.stop_requested(),
-    ):
+    for event in train_events(config, run.path, resume=resume, should_stop=should_stop):
         if isinstance(event, Started):
             _write_environment(run, event)
         if isinstance(event, Finished):
             finished = event
         yield event
     if finished is not None and finished.reason != "stopped" and config.score_rows:
-        yield from _score(run, config.score_rows)
+        for event in _score(run, config.score_rows):
+            yield event
+            if should_stop():
+                return
 
 
 def _score(run: Run, limit: int) -> Iterator[Event]:
@@ -166,7 +207,7 @@ def _version(package: str) -> str:
 
 
 class _Signals:
-    """Notes SIGTERM and Ctrl-C instead of dying, while the block lasts."""
+    """Notes SIGTERM, Ctrl-C and a closed terminal instead of dying, while the block lasts."""
 
     def __init__(self) -> None:
         self.received = False
@@ -174,8 +215,11 @@ class _Signals:
 
     def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
+            for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                # Whoever ignores one, as nohup does, has a reason.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,21 +230,27 @@ class _Signals:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step
         self.received = True
+        if number == signal.SIGINT:
+            with suppress(OSError):  # not sys.stderr, which may be in the middle of a line
+                os.write(2, b"\nStopping after this step; Ctrl-C again does not wait.\n")
 
 
 def main(arguments: list[str]) -> int:
-    """Train the run whose folder is named; resume it if it has a checkpoint."""
+    """Train the run whose folder is named, when its turn has come; resume it if it was begun."""
     wait_politely()
     run = Run(Path(arguments[0]))
     try:
-        for _ in execute(run, resume=run.checkpoint.is_dir()):
-            pass
+        if wait_for_turn(run):
+            begun = run.events_path.exists() or run.has_checkpoint()
+            for _ in execute(run, resume=begun):
+                pass
     except QALoRAError as error:
-        sys.stderr.write(f"{error}\n")
-        if error.__cause__ is not None:
-            import traceback
+        with suppress(OSError):
+            sys.stderr.write(f"{error}\n")
+            if error.__cause__ is not None:
+                import traceback
 
-            traceback.print_exception(error.__cause__)
+                traceback.print_exception(error.__cause__)
         return 1
     return 0
 

@@ -22,6 +22,7 @@ from qa_lora.adapters import (
     save_adapter,
     training_mode,
 )
+from qa_lora.checksums import CHECKSUMS
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ModelError
 from qa_lora.model_card import adapter_card
@@ -294,6 +295,7 @@ def test_wrong_keys_are_refused(tiny_model: Path, adapter: Path, change: str) ->
     if change != "missing":
         weights[name.replace("block.0", "block.7")] = tensor.clone()
     save_file(weights, adapter / ADAPTER_WEIGHTS)
+    (adapter / CHECKSUMS).unlink()
     message = refusal(fresh(tiny_model).model, adapter)
     count = 2 if change == "renamed" else 1
     assert f"{count} of its tensors are missing or unknown, such as base_model." in message
@@ -338,3 +340,23 @@ def test_the_code_in_the_card_loads_the_bundled_models_adapter(
     names: dict[str, Any] = {}
     exec(code.replace("path/to/this/folder", str(folder)), names)
     assert torch.equal(logits(names["model"].eval()), logits(model))
+
+
+def test_weights_that_are_not_what_was_saved_are_refused(tiny_model: Path, adapter: Path) -> None:
+    weights = load_file(adapter / ADAPTER_WEIGHTS)
+    name = sorted(weights)[0]
+    save_file(weights | {name: weights[name] + 1}, adapter / ADAPTER_WEIGHTS)
+    message = refusal(fresh(tiny_model).model, adapter)
+    assert f"is damaged: {ADAPTER_WEIGHTS} is not what was written" in message
+    (adapter / CHECKSUMS).unlink()  # as the hint says
+    attach_adapter(fresh(tiny_model).model, adapter)
+
+
+def test_a_changed_card_does_no_harm(tiny_model: Path, adapter: Path) -> None:
+    (adapter / "README.md").write_text("mine")
+    attach_adapter(fresh(tiny_model).model, adapter)
+
+
+def test_the_settings_of_an_adapter_do_not_depend_on_the_order_of_a_set(adapter: Path) -> None:
+    targets = json.loads((adapter / "adapter_config.json").read_text())["target_modules"]
+    assert targets == sorted(targets)

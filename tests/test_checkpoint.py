@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+# ruff: noqa: NPY002 - the generator that libraries draw from
 import errno
 import json
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import qa_lora.checkpoint as checkpoint
 from qa_lora.checkpoint import BEST, STATE, WEIGHTS, Progress
+from qa_lora.checksums import CHECKSUMS, write_checksums
 from qa_lora.errors import RunError
 from qa_lora.runs import CHECKPOINT_STATE
 
-PROGRESS = Progress(step=3, elapsed_seconds=1.25, tokens=99, best_step=2, best_loss=0.5)
+PROGRESS = Progress(
+    step=3,
+    elapsed_seconds=1.25,
+    tokens=99,
+    best_step=2,
+    best_loss=0.5,
+    halvings=2,
+    last_loss=0.75,
+    train_loss=0.1,
+    learning_rate_scale=0.5,
+)
 
 
 class Training:
@@ -96,11 +110,74 @@ def test_a_training_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
         assert torch.equal(other.weights()[name], value)
 
 
+def draw() -> tuple[float, float, float, float]:
+    normal = float(np.random.standard_normal())  # draws two and keeps one for later
+    return float(torch.rand(1)), float(np.random.rand()), random.random(), normal
+
+
 def test_saving_draws_no_random_number(tmp_path: Path) -> None:
     training = Training()
-    before = torch.get_rng_state()
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     training.save(tmp_path / "checkpoint")
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
+
+
+def test_every_generator_of_random_numbers_goes_on_where_it_was(tmp_path: Path) -> None:
+    training = Training()
+    draw()
+    random.gauss(0, 1)
+    training.save(tmp_path / "checkpoint")
+    expected = [draw() for _ in range(3)], random.gauss(0, 1)
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    training.load(tmp_path / "checkpoint")
+    assert ([draw() for _ in range(3)], random.gauss(0, 1)) == expected
+
+
+def test_every_part_of_the_progress_comes_back(folder: Path) -> None:
+    changed = [name for name, value in vars(PROGRESS).items() if value != vars(Progress())[name]]
+    assert changed == list(vars(PROGRESS)), "say a value that is no default for each"
+    assert Training().load(folder)[0] == PROGRESS
+
+
+def test_a_checkpoint_of_version_0_1_is_taken(folder: Path) -> None:
+    state = torch.load(folder / STATE, weights_only=True)
+    torch.save(
+        {k: v for k, v in state.items() if k not in ("numpy_rng", "python_rng")}, folder / STATE
+    )
+    old = {"step": 3, "elapsed_seconds": 1.5, "tokens": 9, "best_step": 2, "best_loss": 0.5}
+    (folder / CHECKPOINT_STATE).write_text(json.dumps(old))
+    (folder / CHECKSUMS).unlink()
+    assert Training().load(folder)[0] == Progress(**old)
+
+
+def test_a_checkpoint_of_a_later_version_is_refused(folder: Path) -> None:
+    (folder / CHECKPOINT_STATE).write_text(json.dumps({"format": 99, "step": 3}))
+    assert "later version" in refusal(folder)
+
+
+def test_one_changed_bit_is_found(folder: Path) -> None:
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-3] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    assert f"{WEIGHTS} is not what was written" in refusal(folder)
+
+
+def test_the_checkpoint_before_is_kept(tmp_path: Path) -> None:
+    training, before = Training(), tmp_path / "before"
+    for step in (1, 2, 3):
+        checkpoint.save(
+            tmp_path / "checkpoint",
+            Progress(step=step),
+            previous=before,
+            weights=training.weights(),
+            best_weights=None,
+            optimizer=training.optimizer,
+            scheduler=training.scheduler,
+        )
+        assert training.load(tmp_path / "checkpoint")[0].step == step
+        assert not before.exists() if step == 1 else training.load(before)[0].step == step - 1
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "before"}
 
 
 def test_the_best_weights_come_back_and_the_frozen_ones_are_not_stored(folder: Path) -> None:
@@ -165,7 +242,7 @@ def test_a_damaged_file_is_said(folder: Path, file: str, damage: str) -> None:
     assert message.endswith(". Start a new run with the same settings.")
 
 
-@pytest.mark.parametrize("file", [WEIGHTS, STATE, CHECKPOINT_STATE])
+@pytest.mark.parametrize("file", [WEIGHTS, BEST, STATE, CHECKPOINT_STATE, CHECKSUMS])
 def test_a_missing_file_is_said(folder: Path, file: str) -> None:
     (folder / file).unlink()
     assert "is damaged: " in refusal(folder)
@@ -190,6 +267,7 @@ class Trap:
 def test_a_checkpoint_runs_no_code(folder: Path, tmp_path: Path) -> None:
     state = torch.load(folder / STATE, weights_only=True)
     torch.save(state | {"scheduler": Trap(tmp_path / "trace")}, folder / STATE)
+    write_checksums(folder)
     assert "is damaged: " in refusal(folder)
     assert not (tmp_path / "trace").exists()
 
@@ -198,6 +276,7 @@ def test_a_checkpoint_of_a_machine_with_other_gpus_goes_on(folder: Path) -> None
     state = torch.load(folder / STATE, weights_only=True)
     many = [torch.zeros(16, dtype=torch.uint8)] * (torch.cuda.device_count() + 1)
     torch.save(state | {"cuda_rng": many}, folder / STATE)
+    write_checksums(folder)
     assert Training().load(folder)[0] == PROGRESS
 
 

@@ -18,6 +18,7 @@ from qa_lora.events import (
     Finished,
     Probe,
     Probed,
+    Recovered,
     Scored,
     Scoring,
     Started,
@@ -146,6 +147,18 @@ def test_truncate_takes_the_end_back(log: Path, end: Event) -> None:
     write(log, [*story(4), end, step(5)])
     truncate(log, 9)
     assert EventReader(log).new() == story(4)
+
+
+def test_truncate_takes_back_what_followed_the_checkpoint(log: Path) -> None:
+    recovered = Recovered(4, "The checkpoint of step 8 was damaged.")
+    last_look: list[Event] = [Evaluated(4, 0.5, 1.6), STARTED, recovered]
+    write(log, [*story(4), recovered, *last_look])
+    assert truncate(log, 4) == EventReader(log).new() == [*story(4), recovered]
+
+
+def test_truncate_to_before_the_start_leaves_nothing(log: Path) -> None:
+    write(log, story(4))
+    assert truncate(log, -1) == EventReader(log).new() == []
 
 
 def test_truncate_that_cannot_write_keeps_the_log(

@@ -155,6 +155,33 @@ def test_a_kill_leaves_the_old_folder_or_the_new(tmp_path: Path, kill_at: str, l
     assert content(tmp_path) == {"adapter/weights": "next"}
 
 
+KEPT = KILLED.replace("replaced_folder(target)", "replaced_folder(target, keep=Path(sys.argv[3]))")
+
+
+@pytest.mark.parametrize(
+    ("kill_at", "left"),
+    [
+        ("writing", {"state": "2", "before": "1"}),
+        ("before>.state.old", {"state": "2", "before": "1"}),
+        ("state>before", {"state": "2"}),
+        (".state.new>state", {"before": "2"}),
+    ],
+)
+def test_a_kill_leaves_one_whole_folder_of_two_at_least(
+    tmp_path: Path, kill_at: str, left: dict[str, str]
+) -> None:
+    target, before = tmp_path / "state", tmp_path / "before"
+    fill(before, weights="1")
+    fill(target, weights="2")
+    run_until_killed(KEPT, target, Path(kill_at), before)
+    found = {f.name: content(f)["weights"] for f in (target, before) if f.exists()}
+    assert found == left
+    with replaced_folder(target, keep=before) as new:
+        fill(new, weights="3")
+    assert content(target) == {"weights": "3"} and content(before)["weights"] in "12"
+    assert {path.name for path in tmp_path.iterdir()} == {"state", "before"}
+
+
 def test_the_next_save_recovers_by_itself_and_keeps_the_copy_if_it_fails(tmp_path: Path) -> None:
     target = tmp_path / "adapter"
     fill(tmp_path / ".adapter.old", weights="old")

@@ -6,16 +6,25 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
 from qa_lora import event_log, runs
+from qa_lora.checksums import write_checksums
 from qa_lora.config import TrainConfig
 from qa_lora.errors import RunError
-from qa_lora.events import Checkpointed, Event, Failed, Finished, Started, Step
+from qa_lora.events import (
+    Checkpointed,
+    Evaluated,
+    Event,
+    Failed,
+    Finished,
+    Recovered,
+    Started,
+    Step,
+)
 from qa_lora.runs import Run
 
 
@@ -76,9 +85,12 @@ def pretend_alive(run: Run, pid: int | None = None, created: float | None = None
     (run.path / "process.json").write_text(json.dumps({"pid": pid, "created": created}))
 
 
-def with_checkpoint(run: Run, at: int) -> None:
-    run.checkpoint.mkdir()
-    (run.checkpoint / "state.json").write_text(json.dumps({"step": at}))
+def with_checkpoint(run: Run, at: int, *, previous: bool = False) -> Path:
+    folder = run.previous_checkpoint if previous else run.checkpoint
+    folder.mkdir()
+    (folder / "state.json").write_text(json.dumps({"format": 2, "step": at}))
+    write_checksums(folder)
+    return folder
 
 
 def test_create_writes_the_settings_that_start_it_again(run: Run) -> None:
@@ -167,7 +179,9 @@ def test_a_damaged_process_file_means_dead(run: Run, damage: str) -> None:
 
 def test_resume_is_offered_only_where_there_is_something_to_resume(run: Run) -> None:
     write(run, started(), step(1))
-    assert not run.can_resume()
+    assert run.can_resume(), "what ended before its first checkpoint can begin anew"
+    write(run, Failed(step=1, error="e", hint="h"))
+    assert not run.can_resume(), "but what failed there would fail again"
     with_checkpoint(run, 1)
     assert run.can_resume()
     pretend_alive(run)
@@ -182,7 +196,7 @@ def test_rewind_takes_the_log_back_to_the_checkpoint(run: Run) -> None:
     with run.events_path.open("ab") as file:
         file.write(b'{"type": "step", "step": 5, "lo')  # torn by a kill
     with_checkpoint(run, 2)
-    assert runs.rewind(run) == 2
+    assert runs.rewind(run) is None
     assert run.events() == [started(), step(1), step(2), Checkpointed(step=2)]
     write(run, started(2), step(3))
     assert run.events()[-1] == step(3)
@@ -195,41 +209,64 @@ def test_rewind_of_a_stopped_run_takes_its_end_back(run: Run) -> None:
     assert run.status() == "interrupted" and run.can_resume()
 
 
-def test_a_damaged_checkpoint_is_said(run: Run) -> None:
-    run.checkpoint.mkdir()
-    (run.checkpoint / "state.json").write_text("{")
-    with pytest.raises(RunError, match=rf"checkpoint of the run {run.id}"):
+def test_a_checkpoint_that_the_log_does_not_know_yet_is_told(run: Run) -> None:
+    write(run, started(), step(1), step(2), Evaluated(2, 1.0, 2.7))
+    with_checkpoint(run, 2)  # and the kill came before its event
+    runs.rewind(run)
+    assert run.events() == [
+        started(), step(1), step(2), Evaluated(2, 1.0, 2.7), Checkpointed(step=2)
+    ]  # fmt: skip
+
+
+def test_without_a_checkpoint_the_story_begins_anew(run: Run) -> None:
+    write(run, started(), step(1), finished("stopped"))
+    assert runs.rewind(run) is None and run.events() == []
+
+
+def test_a_kill_between_two_renames_costs_nothing_that_was_safe(run: Run) -> None:
+    write(run, started(), step(1), Checkpointed(step=1), step(2))
+    with_checkpoint(run, 1, previous=True)
+    assert run.can_resume()
+    assert runs.rewind(run) is None
+    assert run.checkpoint.is_dir() and not run.previous_checkpoint.exists()
+    assert run.events() == [started(), step(1), Checkpointed(step=1)]
+
+
+STORY = (started(), step(1), Checkpointed(step=1), step(2), Checkpointed(step=2), step(3))
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "torn state", "no checksums"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(run: Run, damage: str) -> None:
+    write(run, *STORY, finished("stopped"))
+    with_checkpoint(run, 1, previous=True)
+    latest = with_checkpoint(run, 2)
+    (latest / "weights").write_text("ones")
+    write_checksums(latest)
+    if damage == "changed":
+        (latest / "weights").write_text("twos")
+    elif damage == "missing":
+        (latest / "weights").unlink()
+    elif damage == "torn state":
+        (latest / "state.json").write_text('{"format": 2, "st')
+    else:
+        (latest / "SHA256SUMS").unlink()
+    said = runs.rewind(run)
+    assert isinstance(said, Recovered) and said.step == 1
+    assert f"checkpoint in {latest} is damaged: " in said.reason and said.reason.endswith(".")
+    assert run.events() == [*STORY[:3], said]
+    assert runs.read_checkpoint_state(run.checkpoint)["step"] == 1
+    assert runs.rewind(run) is None, "the second look finds it whole"
+    assert run.events() == [*STORY[:3], said], "and the log still says what happened"
+
+
+def test_two_damaged_checkpoints_are_said_and_nothing_is_touched(run: Run) -> None:
+    write(run, *STORY)
+    for previous in (True, False):
+        (with_checkpoint(run, 1, previous=previous) / "state.json").write_text("{")
+    with pytest.raises(RunError, match=rf"checkpoint of the run {run.id} cannot be used"):
         runs.rewind(run)
-
-
-def test_a_second_start_is_told_which_run_is_in_the_way(run: Run) -> None:
-    pretend_alive(run)
-    with pytest.raises(RunError, match=rf"run {run.id} is still being worked on"):
-        runs.start(TrainConfig(), run.path.parent)
-    assert len(runs.list_runs(run.path.parent)) == 1
-
-
-def test_starts_at_the_same_time_give_one_run(
-    tmp_path: Path, tiny_model: Path, qa_csv: Path
-) -> None:
-    config = TrainConfig(
-        model=str(tiny_model), data=str(qa_csv), epochs=1, score_rows=0, probe_rows=0
-    )
-
-    def start(_: int) -> Run | RunError:
-        try:
-            return runs.start(config, tmp_path / "together")
-        except RunError as error:
-            return error
-
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(start, range(4)))
-    begun = [result for result in results if isinstance(result, Run)]
-    assert len(begun) == 1
-    assert len(runs.list_runs(tmp_path / "together")) == 1
-    process = psutil.Process(json.loads((begun[0].path / "process.json").read_text())["pid"])
-    process.kill()
-    process.wait()
+    assert run.events() == list(STORY)
+    assert run.checkpoint.is_dir() and run.previous_checkpoint.is_dir()
 
 
 def test_find_takes_ids_and_folders_and_names_the_newest(run: Run) -> None:

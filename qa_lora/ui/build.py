@@ -66,7 +66,10 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             version = engine.followers.progress(run).version if run else 0
             light = light_html(engine)
             asked = bool(run and run.stop_requested())
-            now = repr((run_id, choices, version, light, engine.device, log, smoothing, asked))
+            alive = bool(run and run.alive())
+            now = repr(
+                (run_id, choices, version, light, engine.device, log, smoothing, asked, alive)
+            )
             if now == before:
                 return {seen: gr.skip()}
             return {

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lora import runs
+from qa_lora import runs, turns
+from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
 from qa_lora.ui.series import Followers
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from qa_lora.data import DataSplit
 
 __all__ = ["Engine", "Job", "Listed"]
+
+SECOND_CLICK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,10 @@ class Engine:
         self._splits: dict[str, DataSplit] = {}
         self._listed: tuple[float, list[Listed]] = (0.0, [])
         self._statuses: dict[str, tuple[tuple[int, int], runs.RunStatus]] = {}
+        self._waiting: list[str] = []
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._started: tuple[float, TrainConfig, runs.Run] | None = None
 
     def warm_up(self) -> None:
         """Import what training, answering and scoring need, once; later calls wait for the first.
@@ -100,7 +106,11 @@ class Engine:
         now = time.monotonic()
         with self._lock:
             if now - self._listed[0] > 0.5:
-                self._listed = (now, [self._look(run) for run in runs.list_runs(self.runs_dir)])
+                found = [self._look(run) for run in runs.list_runs(self.runs_dir)]
+                self._listed = (now, found)
+                waiting = any(item.status == "waiting" for item in found)
+                line = turns.in_line(self.runs_dir) if waiting else []
+                self._waiting = [folder.name for folder in line]
             return self._listed[1]
 
     def _look(self, run: runs.Run) -> Listed:
@@ -131,8 +141,35 @@ class Engine:
         return next((item.run for item in self.listed() if item.run.id == run_id), None)
 
     def active(self) -> runs.Run | None:
-        """The run that somebody is working on."""
-        return next((item.run for item in self.listed() if item.alive), None)
+        """The run that somebody is working on; none that waits."""
+        working = (i.run for i in self.listed() if i.alive and i.status != "waiting")
+        return next(working, None)
+
+    def waiting(self) -> list[str]:
+        """The ids of the runs that wait, next first."""
+        return list(self._waiting)
+
+    def place(self, run: runs.Run) -> int | None:
+        """Place in line of a run that waits, 1 for the next."""
+        waiting = self.waiting()
+        return waiting.index(run.id) + 1 if run.id in waiting else None
+
+    def start(self, config: TrainConfig) -> runs.Run:
+        """Start a run, or the one that the same click just started: people click twice.
+
+        Raises:
+            QALoRAError: If it cannot be started.
+        """
+        with self._starting:
+            now = time.monotonic()
+            if self._started is not None:
+                before, same, run = self._started
+                if same == config and now - before < SECOND_CLICK_SECONDS:
+                    return run
+            run = runs.start(config, self.runs_dir)
+            self._started = (time.monotonic(), config, run)
+        self.forget_list()
+        return run
 
     def scored_now(self) -> str | None:
         """The id of the run that is being scored by this server."""

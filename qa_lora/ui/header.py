@@ -8,7 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from qa_lora.ui.engine import Engine
+from qa_lora.turns import ordinal
+from qa_lora.ui.engine import Engine, Listed
 
 __all__ = ["Header", "build_header", "choose_run", "device_html", "light_html", "run_choices"]
 
@@ -50,11 +51,14 @@ def build_header(engine: Engine) -> Header:
 
 def run_choices(engine: Engine) -> list[tuple[str, str]]:
     """The runs as (label, id), newest first; a label says what is unusual about a run."""
-    listed = engine.listed()
-    return [
-        (f"{item.run.id}{'' if item.status == 'finished' else f' · {item.status}'}", item.run.id)
-        for item in listed
-    ] or [("no run yet", "")]
+    return [(_label(engine, item), item.run.id) for item in engine.listed()] or [("no run yet", "")]
+
+
+def _label(engine: Engine, item: Listed) -> str:
+    if item.status == "finished":
+        return item.run.id
+    place = engine.place(item.run)
+    return f"{item.run.id} · {item.status}{f' ({ordinal(place)})' if place else ''}"
 
 
 def choose_run(engine: Engine, remembered: object) -> str:
@@ -98,5 +102,7 @@ def light_html(engine: Engine) -> str:
         job = next(job for job in list(engine.jobs.values()) if job.busy)
         kind, title = "on", f"Run {job.run_id} is being scored."
         text = f"scoring {job.done / job.total:.0%}" if job.total else "scoring"
+    if waiting := len(engine.waiting()):
+        text = f"{text} · {waiting} waiting" if kind else f"{waiting} waiting"
     label = escape(text.replace("%", " %"))
     return f'<span class="light {kind}" role="status" title="{escape(title)}"><i></i>{label}</span>'

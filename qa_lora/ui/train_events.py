@@ -39,20 +39,19 @@ def show_run(
     progress = engine.followers.progress(run) if run else Progress()
     status = run.status() if run else None
     running = status in ("starting", "running")
-    can_stop = bool(run and running and run.alive() and not run.stop_requested())
+    can_stop = bool(run and run.alive() and not run.stop_requested())
     ready = bool(run and run.has_adapter() and not running)
     active = engine.active()
     busy = ""
     if active is not None and (run is None or active.id != run.id):
-        busy = note(f"The run {active.id} is at work; one trains at a time. Choose it on top.")
+        busy = note(f"The run {active.id} is at work; a new one waits for its turn.")
     return {
         tab.busy: busy,
         tab.slot: train_view.slot_html(engine, run, progress),
         tab.chart: train_view.chart_html(run, progress, log, smoothing),
         tab.stats: train_view.stats_html(progress),
         tab.probes: train_view.probes_html(progress),
-        tab.start: gr.Button(interactive=active is None),
-        tab.stop: gr.Button(interactive=can_stop),
+        tab.stop: gr.Button("Cancel" if status == "waiting" else "Stop", interactive=can_stop),
         tab.resume: gr.Button(visible=bool(run and run.can_resume())),
         tab.compare: gr.Button(interactive=ready),
         tab.scores: gr.Button(interactive=ready),
@@ -62,8 +61,8 @@ def show_run(
 def shown_by(tab: TrainTab) -> list[Any]:
     """The components that :func:`show_run` updates."""
     return [
-        tab.busy, tab.slot, tab.chart, tab.stats, tab.probes, tab.start, tab.stop, tab.resume,
-        tab.compare, tab.scores,
+        tab.busy, tab.slot, tab.chart, tab.stats, tab.probes, tab.stop, tab.resume, tab.compare,
+        tab.scores,
     ]  # fmt: skip
 
 
@@ -86,14 +85,13 @@ def wire_train(
         try:
             config = TrainConfig.build(**settings)
             refuse_server_paths(config, uploads)
-            run = runs.start(config, engine.runs_dir)
+            run = engine.start(config)
         except QALoRAError as error:
             engine.forget_list()
             update: Update = {tab.message: note(str(error), "bad")}
             if isinstance(error, ConfigError):
                 update[tab.advanced] = gr.Accordion(open=True)
             return update
-        engine.forget_list()
         chosen = gr.Dropdown(choices=run_choices(engine), value=run.id)
         return {tab.message: "", header.run: chosen, header.remembered: run.id}
 

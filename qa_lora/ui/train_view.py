@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from html import escape
 
 from qa_lora import runs
-from qa_lora.events import Probed
+from qa_lora.events import Probed, Recovered, RolledBack
 from qa_lora.report import FACT_ACCURACY
+from qa_lora.turns import ordinal
 from qa_lora.ui.charts import loss_chart
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.series import Progress
@@ -100,18 +101,21 @@ def slot_html(engine: Engine, run: runs.Run | None, progress: Progress) -> str:
             "the bundled model in a minute or two and scores it on unseen questions.</p></div>"
         )
     status, alive = run.status(), run.alive()
+    if status == "waiting":
+        return _in_line(engine, run)
     done = progress.last_step.step if progress.last_step else 0
     if alive and progress.scoring is not None:
         scoring = progress.scoring
         text = f"{scoring.done:,} of {scoring.total:,} held-out questions, base and tuned"
-        return _busy("Scoring", text, scoring.done / max(1, scoring.total))
+        word = "Stopping" if run.stop_requested() else "Scoring"
+        return _busy(word, text, scoring.done / max(1, scoring.total))
     if status == "starting" or (alive and progress.started is None):
         return _busy("Starting", "The training process loads the model and the data.", 0.0)
     if status == "running":
         asked = run.stop_requested()
         left = duration(progress.last_step.eta_seconds) if progress.last_step else "…"
         total = progress.started.total_steps if progress.started else 0
-        text = f"step {done:,} of {total:,}, about {left} left"
+        text = f"step {done:,} of {total:,}, about {left} left{_happened(progress)}"
         return _busy("Stopping" if asked else "Training", text, progress.fraction())
     if progress.scored is not None:
         scored = progress.scored
@@ -121,8 +125,37 @@ def slot_html(engine: Engine, run: runs.Run | None, progress: Progress) -> str:
     return _ended(run, status, progress, done)
 
 
+def _in_line(engine: Engine, run: runs.Run) -> str:
+    if run.stop_requested():
+        return note("It gives up its place in line.")
+    place, active = engine.place(run) or 1, engine.active()
+    after = f"It starts by itself when {'its turn comes' if place > 1 else 'the run at work ends'}."
+    at_work = f" At work is {active.id}." if active is not None else ""
+    return (
+        f'<div class="headline"><div class="big">Waiting · {ordinal(place)} in line</div>'
+        f"<p>{escape(after + at_work)} Cancel gives the place up.</p></div>"
+    )
+
+
+def _happened(progress: Progress) -> str:
+    """What went wrong on the way and was put right, as a clause."""
+    match progress.incident:
+        case Recovered(step=step):
+            return f"; it goes on from step {step:,}, for the checkpoint after it was damaged"
+        case RolledBack(step=step, learning_rate=rate):
+            return (
+                f"; the loss was no number, so it went back to step {step:,} with a learning rate "
+                f"of {rate:g}"
+            )
+        case _:
+            return ""
+
+
 def _ended(run: runs.Run, status: str, progress: Progress, done: int) -> str:
-    resume = " Resume goes on from the last checkpoint." if run.can_resume() else ""
+    resume = ""
+    if run.can_resume():
+        goes_on = run.has_checkpoint()
+        resume = " Resume goes on from the last checkpoint." if goes_on else " Resume begins it."
     kept = " The adapter is kept." if run.has_adapter() else ""
     if status == "failed" and progress.failed is not None:
         return note(f"{progress.failed.error} {progress.failed.hint}{kept}{resume}".strip(), "bad")
@@ -132,6 +165,11 @@ def _ended(run: runs.Run, status: str, progress: Progress, done: int) -> str:
         return note(f"The training process ended unexpectedly{where}.{kept}{restart}", "bad")
     if status == "damaged":
         return note("The settings of this run cannot be read.", "bad")
+    if status == "stopped" and progress.started is None:
+        return (
+            '<div class="headline"><div class="big">Cancelled before it began.</div>'
+            f"<p>{escape(resume.strip())}</p></div>"
+        )
     loss = progress.finished.validation_loss if progress.finished else None
     detail = f" Validation loss {loss:.4g}." if loss is not None else ""
     word = "Stopped" if status == "stopped" else "Trained"

@@ -85,13 +85,13 @@ def test_training_goes_on_whatever_the_pages_do(
         "n => document.querySelector('#loss svg path').getAttribute('d').length > n", arg=before
     )
 
-    # The page stays usable, and a second visitor sees the run but cannot start another.
+    # The page stays usable, and a second visitor sees the run.
     page.get_by_role("tab", name="Compare").click()
     page.get_by_label("Question", exact=True).fill("Typed while it trains")
     expect(page.get_by_label("Question", exact=True)).to_have_value("Typed while it trains")
     other = new_page()
     expect(other.locator("#run input")).to_have_value(re.compile(run.id))
-    expect(other.locator("#start")).to_be_disabled()
+    expect(other.locator("#start")).to_be_enabled()
     other.context.close()
 
     page.reload()
@@ -104,6 +104,34 @@ def test_training_goes_on_whatever_the_pages_do(
     assert run.status() == "finished"
     assert len(app.runs()) == 1
     expect(page.locator("#start")).to_be_enabled()
+
+
+def test_a_second_run_waits_for_its_turn_and_can_be_cancelled(page: Any, app: App) -> None:
+    start(page, max_steps=3000, evaluate_every=1000, probe_rows=0, score_rows=0)
+    expect(page.locator("#light")).to_contain_text("training", timeout=SLOW)
+    first = app.runs()[0]
+    start(page, max_steps=3)
+    expect(page.locator("#slot")).to_contain_text("Waiting · 1st in line")
+    expect(page.locator("#slot")).to_contain_text(first.id)
+    expect(page.locator("#light")).to_contain_text(re.compile(r"training \d+ % · 1 waiting"))
+    second = app.runs()[0]
+    start(page, max_steps=4)
+    expect(page.locator("#slot")).to_contain_text("Waiting · 2nd in line")
+    expect(page.locator("#light")).to_contain_text("2 waiting")
+    third = app.runs()[0]
+    expect(page.locator("#stop")).to_have_text("Cancel")
+    page.locator("#stop").click()
+    expect(page.locator("#slot")).to_contain_text("Cancelled before it began", timeout=SLOW)
+    expect(page.locator("#light")).to_contain_text("1 waiting")
+    expect(page.locator("#resume")).to_be_visible()
+
+    runs.stop(first)
+    page.locator("#run input").click()
+    page.get_by_role("option", name=second.id).click()
+    expect(page.locator("#slot")).to_contain_text("Trained at step 3", timeout=SLOW)
+    idle(page)
+    states = [run.status() for run in (first, second, third)]
+    assert states == ["stopped", "finished", "stopped"]
 
 
 def test_answers_stand_side_by_side_with_marked_differences(page: Any, trained: runs.Run) -> None:
