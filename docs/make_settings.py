@@ -26,6 +26,8 @@ def allowed(schema: dict[str, Any]) -> str:
     one = next(branch for branch in branches if branch.get("type") != "null")
     if "enum" in one:
         return ", ".join(f"`{value}`" for value in one["enum"])
+    if one["type"] == "array":
+        return f"list of at most {one['maxItems']} texts"
     if one["type"] == "boolean":
         return "`true` or `false`"
     if one["type"] == "string":
@@ -51,7 +53,7 @@ def yaml_value(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """A default as the table shows it."""
-    if value in (None, ""):
+    if value in (None, "", ()):
         return "empty"
     return f"`{yaml_value(value)}`"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from qa_lora.checksums import CHECKSUMS, find_damage, write_checksums
 from qa_lora.errors import ModelError, first_line
@@ -180,6 +181,9 @@ def training_mode(model: PeftModel, *, base_dropout: bool) -> None:
     for name, module in model.named_modules():
         if "lora_dropout" in name:
             module.train()
+        elif isinstance(module, GradientCheckpointingLayer):
+            # Such a layer checkpoints in training mode only; what drops anything lies below it.
+            module.training = True
 
 
 def _check_keys(model: PeftModel, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -24,8 +24,11 @@ __all__ = [
     "encode",
     "encode_prompts",
     "epoch_batches",
+    "share",
     "token_counter",
 ]
+
+T = TypeVar("T")
 
 IGNORED = -100
 """Label id of padding: it counts neither in the loss nor in its token count."""
@@ -164,6 +167,26 @@ def epoch_batches(
         batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
     shuffler.shuffle(batches)
     yield from batches
+
+
+def share(items: Sequence[T], processes: int, size: Callable[[T], int]) -> list[list[T]]:
+    """Deal items to processes so that each has about as much to do as the others.
+
+    Largest first, to and fro: each gets as many items as any other, or one less. One process gets
+    them as they are.
+
+    Args:
+        items: What is to be done, such as the rows of an effective batch.
+        processes: How many share it.
+        size: How much work an item is, such as its tokens.
+    """
+    if processes == 1:
+        return [list(items)]
+    dealt: list[list[T]] = [[] for _ in range(processes)]
+    for number, item in enumerate(sorted(items, key=size, reverse=True)):
+        turn, place = divmod(number, processes)
+        dealt[place if turn % 2 == 0 else processes - 1 - place].append(item)
+    return dealt
 
 
 def token_counter(model: str) -> Callable[[list[str]], list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from qa_lora.checksums import write_checksums
 from qa_lora.errors import RunError, first_line
 from qa_lora.files import replaced_folder
-from qa_lora.runs import CHECKPOINT_FORMAT, CHECKPOINT_STATE, read_checkpoint_state
+from qa_lora.runs import CHECKPOINT_FORMAT, CHECKPOINT_STATE, check_processes, read_checkpoint_state
+from qa_lora.sharding import FullState, fill, shard_state
 
-__all__ = ["Progress", "load", "save"]
+__all__ = ["Progress", "load", "random_states", "save"]
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "optimizer.pt"
 
@@ -34,13 +36,19 @@ class Progress:
     """Real source and target tokens trained on."""
     best_step: int | None = None
     best_loss: float | None = None
-    """Lowest validation loss so far."""
+    """Validation loss at the best step."""
     halvings: int = 0
     """How often the micro-batches were halved because memory ran out."""
     last_loss: float | None = None
     """The last validation loss."""
     train_loss: float | None = None
     """That of the last step."""
+    best_rouge: float | None = None
+    """ROUGE-L at the best step, where it decides which is best."""
+    evaluations_without_improvement: int = 0
+    """Validations in a row that found nothing better."""
+    processes: int = 1
+    """How many train together; the effective batch depends on it."""
     learning_rate_scale: float = 1.0
     """Below 1 once the training went back from a loss that was no number."""
 
@@ -52,8 +60,9 @@ def save(
     previous: Path | None = None,
     weights: dict[str, torch.Tensor],
     best_weights: dict[str, torch.Tensor] | None,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | FullState,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
+    random_numbers: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Replace the checkpoint in `folder` in one step.
 
@@ -65,6 +74,8 @@ def save(
         best_weights: Those of the best validation loss so far, if there are any.
         optimizer: Its state is saved.
         scheduler: Its state is saved.
+        random_numbers: What :func:`random_states` gives in each process that trains; only this
+            one's if empty.
 
     Raises:
         OSError, SafetensorError: If the disk is full or the folder cannot be written; the old
@@ -73,7 +84,7 @@ def save(
     state = {
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
-        **_random_states(),
+        "random_numbers": list(random_numbers) or [random_states()],
     }
     with replaced_folder(folder, keep=previous) as new:
         save_file(weights, new / WEIGHTS)
@@ -94,6 +105,8 @@ def load(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
+    processes: int = 1,
+    process: int = 0,
 ) -> tuple[Progress, dict[str, torch.Tensor] | None]:
     """Bring a training back to its checkpoint, random numbers included.
 
@@ -102,14 +115,18 @@ def load(
         model: Its trainable weights are overwritten.
         optimizer: Its state is overwritten.
         scheduler: Its state is overwritten.
+        processes: How many train together.
+        process: Which of them this is, from 0.
 
     Returns:
         How far the training was, and the best weights so far, if there were any.
 
     Raises:
-        RunError: If the checkpoint is missing, damaged, or of another model.
+        RunError: If the checkpoint is missing, damaged, of another model, or of another number of
+            processes.
     """
     values = read_checkpoint_state(folder)
+    check_processes(values, processes)
     try:
         values.pop("format", None)
         progress = Progress(**values)
@@ -126,10 +143,11 @@ def load(
             )
         with torch.no_grad():
             for name, parameter in trainable.items():
-                parameter.copy_(weights[name])
-        optimizer.load_state_dict(state["optimizer"])
+                fill(parameter, weights[name])
+        optimizer.load_state_dict(shard_state(state["optimizer"], optimizer))
         scheduler.load_state_dict(state["scheduler"])
-        _set_random_states(state)
+        # Version 0.1 saved torch's beside the rest, and knew of one process only.
+        _set_random_states(state.get("random_numbers", [state])[process])
     except RunError:
         raise
     except Exception as error:  # torch, safetensors and json each raise their own for damage
@@ -140,7 +158,7 @@ def load(
     return progress, best
 
 
-def _random_states() -> dict[str, Any]:
+def random_states() -> dict[str, Any]:
     """Where each generator of random numbers stands, in plain containers and tensors.
 
     Torch draws the dropout masks; the order of rows has a generator of its own, made from the seed.
@@ -148,7 +166,8 @@ def _random_states() -> dict[str, Any]:
     kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - what libraries draw from
     return {
         "torch_rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # That of this process's own GPU: a look at the others would take memory there.
+        "cuda_rng": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
         "numpy_rng": [kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
         "python_rng": random.getstate(),
     }
@@ -157,8 +176,8 @@ def _random_states() -> dict[str, Any]:
 def _set_random_states(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch_rng"])
     # On other hardware it goes on, with other random numbers.
-    if len(state["cuda_rng"]) == torch.cuda.device_count() > 0:
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    if torch.cuda.is_available() and len(state["cuda_rng"]) == 1:
+        torch.cuda.set_rng_state(state["cuda_rng"][0])
     if "python_rng" in state:  # version 0.1 saved torch's alone
         random.setstate(state["python_rng"])
         kind, keys, *rest = state["numpy_rng"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qa_lora import runs, terminal
+from qa_lora import distributed, runs, terminal
 from qa_lora.config import PRESETS, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
@@ -40,19 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"(transformers|peft|accelerate|torch)\b")
     parsed = build_parser().parse_args(arguments)
+    speaks = distributed.is_first()
+    if not speaks:
+        terminal.silence()
     command: Callable[[argparse.Namespace], Result] = parsed.call
     try:
         result = command(parsed)
     except QALoRAError as error:
-        sys.stderr.write(f"qa-lora: {error}\n")
+        if speaks:
+            sys.stderr.write(f"qa-lora: {error}\n")
         return BAD_INPUT
     except BrokenPipeError:
         terminal.hang_up()
         return 0
     except KeyboardInterrupt:
-        sys.stderr.write("qa-lora: interrupted.\n")
+        if speaks:
+            sys.stderr.write("qa-lora: interrupted.\n")
         return 130
-    if parsed.json:
+    if parsed.json and speaks:
         print(json.dumps(result, ensure_ascii=False))
     return 0
 
@@ -144,7 +149,7 @@ def _add_knobs(parser: argparse.ArgumentParser) -> None:
         title = str(extra["group"])
         group = groups.setdefault(title, parser.add_argument_group(title))
         flag = "--" + name.replace("_", "-")
-        default = "" if field.default in (None, "") else f" (default: {field.default})"
+        default = "" if field.default in (None, "", ()) else f" (default: {field.default})"
         options: dict[str, Any] = {
             "dest": KNOB + name,
             "default": argparse.SUPPRESS,
@@ -152,6 +157,8 @@ def _add_knobs(parser: argparse.ArgumentParser) -> None:
         }
         if isinstance(field.default, bool):
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        elif isinstance(field.default, tuple):
+            group.add_argument(flag, metavar="X", action="append", **options)
         else:
             group.add_argument(flag, metavar="X", **options)
 
@@ -163,19 +170,23 @@ def _knobs(parsed: argparse.Namespace) -> Result:
 
 def _demo(parsed: argparse.Namespace) -> Result:
     config = TrainConfig.build("Quick demo", **{"name": "demo", **_knobs(parsed)})
-    result = _train_run(runs.create(config, parsed.runs_dir), parsed)
+    result = _train_run(_create(config, parsed), parsed)
     return {"train_seconds": result["train_seconds"], **result}
 
 
 def _train(parsed: argparse.Namespace) -> Result:
     settings = read_settings(parsed.config) if parsed.config else {}
     config = TrainConfig.build(parsed.preset, **{**settings, **_knobs(parsed)})
-    return _train_run(runs.create(config, parsed.runs_dir), parsed)
+    return _train_run(_create(config, parsed), parsed)
+
+
+def _create(config: TrainConfig, parsed: argparse.Namespace) -> runs.Run:
+    return distributed.from_first(lambda: runs.create(config, parsed.runs_dir))
 
 
 def _resume(parsed: argparse.Namespace) -> Result:
     run = runs.find(parsed.run, parsed.runs_dir)
-    runs.check_can_resume(run)
+    distributed.from_first(lambda: runs.check_can_resume(run))
     return _train_run(run, parsed, resume=True)
 
 
@@ -187,7 +198,9 @@ def _train_run(run: runs.Run, parsed: argparse.Namespace, *, resume: bool = Fals
     started = time.monotonic()
     finished: Finished | None = None
     scored: Scored | None = None
-    if getattr(parsed, "queue", False) and not _wait_for_turn(run, quiet=parsed.json):
+    if getattr(parsed, "queue", False) and not distributed.from_first(
+        lambda: _wait_for_turn(run, quiet=parsed.json)
+    ):
         return {"run": run.id, "steps": 0, "reason": "stopped", "seconds": 0.0}
     with terminal.Training(run, quiet=parsed.json) as shown:
         for event in execute(run, resume=resume):

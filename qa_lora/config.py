@@ -121,6 +121,11 @@ class TrainConfig(BaseModel):
         "LoRA",
         "Keep the frozen base model's own dropout on in training: slower, as the notebook did.",
     )
+    init_adapter: str = knob(
+        "",
+        "LoRA",
+        "Run or adapter to go on from with new settings; a fresh adapter when empty.",
+    )
 
     epochs: float = knob(3.0, "Optimisation", "Passes over the training rows.", gt=0, le=1000)
     max_steps: int | None = knob(
@@ -152,8 +157,30 @@ class TrainConfig(BaseModel):
     weight_decay: float = knob(
         0.01, "Optimisation", "AdamW's pull of the adapter towards zero.", ge=0, le=1
     )
+    loraplus_lr_ratio: float | None = knob(
+        None,
+        "Optimisation",
+        "Learning rate of LoRA's B matrices as a multiple of that of A (LoRA+); the same if empty.",
+        ge=1,
+        le=1000,
+    )
     max_grad_norm: float = knob(
-        1.0, "Optimisation", "Gradients longer than this are shortened to it.", gt=0
+        1.0,
+        "Optimisation",
+        "Gradients longer than this are shortened to it; 0 leaves them as they are.",
+        ge=0,
+    )
+    label_smoothing: float = knob(
+        0.0,
+        "Optimisation",
+        "Share of the target spread over all tokens, in the training loss only.",
+        ge=0,
+        lt=1,
+    )
+    gradient_checkpointing: bool = knob(
+        False,
+        "Optimisation",
+        "Compute activations twice instead of keeping them: less memory, slower, same result.",
     )
     on_nonfinite_loss: Literal["stop", "retry"] = knob(
         "stop",
@@ -197,6 +224,27 @@ class TrainConfig(BaseModel):
         ge=0,
         le=32,
     )
+    probe_questions: tuple[str, ...] = knob(
+        (),
+        "Evaluation",
+        "Questions of your own to answer while training, one a line; repeat the flag for several.",
+        max_length=32,
+    )
+    early_stopping_patience: int = knob(
+        0,
+        "Evaluation",
+        "Stop after this many validations in a row without improvement; 0 never stops early.",
+        ge=0,
+    )
+    early_stopping_metric: Literal["loss", "rougeL"] = knob(
+        "loss",
+        "Evaluation",
+        "What is to improve and says which adapter is best: validation loss, or ROUGE-L of greedy "
+        "answers to at most 64 validation questions.",
+    )
+    early_stopping_min_improvement: float = knob(
+        0.0, "Evaluation", "An improvement of no more than this does not count.", ge=0
+    )
     score_rows: int = knob(
         200,
         "Evaluation",
@@ -214,8 +262,28 @@ class TrainConfig(BaseModel):
         gt=0,
     )
     keep: Literal["best", "last"] = knob(
-        "best", "Saving", "Adapter that is kept: that of the lowest validation loss, or the last."
+        "best",
+        "Saving",
+        "Adapter that is kept: the best one by early_stopping_metric, or the last.",
     )
+    report_to: Literal["none", "tensorboard", "trackio"] = knob(
+        "none", "Saving", "Also log losses there; TensorBoard files go into the run's folder."
+    )
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _targets_may_be_a_list(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
+            return ",".join(value)
+        return value
+
+    @field_validator("probe_questions", mode="before")
+    @classmethod
+    def _questions_may_be_lines(cls, value: Any) -> Any:
+        parts = [value] if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)) or not all(isinstance(q, str) for q in parts):
+            return value
+        return tuple(line.strip() for part in parts for line in part.splitlines() if line.strip())
 
     @field_validator("prompt")
     @classmethod

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from qa_lora import distributed
 from qa_lora.answering import Answer, Answerer, GenerationSettings, load
+from qa_lora.batching import share
 from qa_lora.config import TrainConfig
 from qa_lora.data import QAExample, load_split, question_key
 from qa_lora.errors import ConfigError, DataError
@@ -82,6 +84,7 @@ def evaluate_stream(
     settings: GenerationSettings | None = None,
     seed: int = 0,
     save: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | Report]:
     """Score base and tuned on held-out questions, telling how far it is.
 
@@ -99,9 +102,11 @@ def evaluate_stream(
         settings: How answers are generated; the run's own settings, greedy, if None.
         seed: Of the draw of questions and of the bootstrap.
         save: Write the report into the run's evaluations folder, if there is a run.
+        should_stop: Asked after every batch; when true, the evaluation ends without a report.
 
     Yields:
-        `Progress`, at the start, a few times a second and at the end; then the report.
+        `Progress`, at the start, a few times a second and at the end; then the report. Of several
+        processes under a launcher each answers its share, and all get the whole report.
 
     Raises:
         ConfigError: If `split` or `limit` is not possible.
@@ -114,7 +119,7 @@ def evaluate_stream(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1 (it is {limit}).")
     started = time.perf_counter()
-    answerer = answerer or load(run, runs_dir=runs_dir)
+    answerer = answerer or distributed.together(lambda: load(run, runs_dir=runs_dir))
     config = _config(answerer.run, data)
     sides = load_split(config)
     settings = settings or answerer.settings
@@ -129,14 +134,41 @@ def evaluate_stream(
 
     yield Progress(0, len(questions))
     told = time.perf_counter()
+    processes = distributed.count()
+    everything = share(range(len(questions)), processes, lambda i: _length(questions[i].example))
+    mine = everything[distributed.index()]
     pairs: dict[int, tuple[Answer, Answer]] = {}
     results: dict[int, ExampleResult] = {}
-    for i, base, tuned in answerer.answer_pairs([q.example for q in questions], settings=settings):
-        pairs[i] = base, tuned
-        results[i] = _result(questions[i], base.text, tuned.text)
-        if time.perf_counter() - told > PROGRESS_SECONDS or len(results) == len(questions):
-            yield Progress(len(results), len(questions))
-            told = time.perf_counter()
+    stopped = False
+    failure: Exception | None = None
+    try:
+        for place, base, tuned in answerer.answer_pairs(
+            [questions[i].example for i in mine], settings=settings
+        ):
+            i = mine[place]
+            pairs[i] = base, tuned
+            results[i] = _result(questions[i], base.text, tuned.text)
+            if time.perf_counter() - told > PROGRESS_SECONDS or len(results) == len(questions):
+                # The others are about as far.
+                yield Progress(min(len(results) * processes, len(questions)), len(questions))
+                told = time.perf_counter()
+            if stopped := should_stop():
+                break
+    except Exception as error:  # told to all, for the others wait for this one's answers
+        failure = error
+
+    def found() -> tuple[dict[int, tuple[Answer, Answer]], dict[int, ExampleResult], bool]:
+        if failure is not None:
+            raise failure
+        return pairs, results, stopped
+
+    parts = distributed.gather(found)
+    if any(stopped for *_, stopped in parts):
+        return
+    pairs = {i: pair for part, *_ in parts for i, pair in part.items()}
+    results = {i: result for _, part, _ in parts for i, result in part.items()}
+    if processes > 1:
+        yield Progress(len(results), len(questions))
 
     examples = tuple(results[i] for i in range(len(questions)))
     base_means, tuned_means, difference = _summarise(examples, seed)
@@ -161,8 +193,13 @@ def evaluate_stream(
         examples=examples,
     )
     if save and answerer.run is not None:
-        report = save_report(report, answerer.run.evaluations_dir)
+        folder = answerer.run.evaluations_dir
+        report = distributed.from_first(lambda: save_report(report, folder))
     yield report
+
+
+def _length(example: QAExample) -> int:
+    return len(example.question) + len(example.context)
 
 
 def _config(run: Run | None, data: str | None) -> TrainConfig:

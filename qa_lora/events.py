@@ -53,6 +53,10 @@ class Started:
     """Seconds since the epoch."""
     run: str = ""
     """The run's id: the name of its folder."""
+    processes: int = 1
+    """How many train together."""
+    notice: str = ""
+    """What the reader should know about the settings, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ class Evaluated:
     loss: float
     perplexity: float
     """exp(loss)."""
+    rougeL: float | None = None  # noqa: N815 - the metric's name
+    """Of greedy answers to validation questions, where early_stopping_metric asks for it."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class Probe:
 
     question: str
     reference: str
+    """The answer in the data; empty for a question of the user's own."""
     answer: str
 
 

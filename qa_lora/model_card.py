@@ -56,7 +56,7 @@ model = PeftModel.from_pretrained(base, "path/to/this/folder")
 
 
 def _cell(name: str, value: Any) -> str:
-    text = _without_path(str(value)) if name in ("model", "data") else str(value)
+    text = _without_path(str(value)) if name in ("model", "data", "init_adapter") else str(value)
     return "`" + text.replace("|", "\\|").replace("\n", " ") + "`"
 
 

@@ -8,61 +8,39 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.nn import functional as F
 
+from qa_lora import distributed
 from qa_lora.adapters import training_mode
-from qa_lora.batching import IGNORED, EncodedExample, collate
+from qa_lora.batching import IGNORED, EncodedExample, collate, share
 from qa_lora.devices import is_out_of_memory
 from qa_lora.errors import NonFiniteLossError, TrainingError
-from qa_lora.events import MemoryRanOut
+from qa_lora.gradient_sync import sum_gradients
 from qa_lora.session import Session
+from qa_lora.sharding import evened, whole
 
-__all__ = [
-    "TooLargeError",
-    "halve_micro_batch",
-    "micro_batches",
-    "optimizer_step",
-    "summed_nll",
-]
-
-
-class TooLargeError(Exception):
-    """A micro-batch did not fit; nothing of its step was kept, the random numbers included."""
+__all__ = ["micro_batches", "optimizer_step", "summed_nll"]
 
 
 def optimizer_step(run: Session, indices: list[int]) -> tuple[float, float, int]:
     """One optimizer step.
+
+    Where memory runs out, the micro-batches are halved and the step is done anew; the effective
+    batch, and so the result, stays.
 
     Returns:
         The mean loss per real label token of the effective batch, the gradient's norm before
         clipping, and the real tokens of the batch.
 
     Raises:
-        TooLargeError: If a micro-batch does not fit; the step can be done again with smaller ones.
-        TrainingError: If the loss is no longer a number.
+        NonFiniteLossError: If loss or gradient is no longer a number.
+        TrainingError: If the memory does not suffice for one row.
     """
     rows = [run.train_rows[i] for i in indices]
     label_tokens = sum(len(row.labels) for row in rows)
-    processes = run.accelerator.num_processes
-    mine = rows[run.accelerator.process_index :: processes] or rows[:1]
-    # A process without a row of a short last batch still takes part, with weight 0.
-    weight = 0.0 if run.accelerator.process_index >= len(rows) else 1.0
-    parts = list(micro_batches(mine, run.micro_rows, run.micro_tokens))
+    mine = share(rows, distributed.count(), lambda row: row.tokens)[distributed.index()]
 
     training_mode(run.model, base_dropout=run.base_dropout)
-    total = torch.zeros((), device=run.accelerator.device)
-    random_state = _random_state(run.accelerator.device)
-    try:
-        for part in parts:
-            # The gradients of all processes are averaged, so their number cancels it.
-            total += _add_gradients(run, part, scale=weight * processes / label_tokens)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        run.optimizer.zero_grad()
-        _restore_random_state(random_state, run.accelerator.device)
-        raise TooLargeError from None
-    loss = float(run.accelerator.reduce(total, reduction="sum")) / label_tokens
-    norm = run.accelerator.clip_grad_norm_(run.model.parameters(), run.max_grad_norm)
-    grad_norm = float(norm) if norm is not None else math.nan
+    loss = _backward(run, mine, label_tokens) / label_tokens
+    grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(run.trainable, run.max_grad_norm)))
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise NonFiniteLossError(
             f"The loss became {loss} (gradient norm {grad_norm}) in step {run.progress.step + 1}"
@@ -90,25 +68,15 @@ def micro_batches(
         yield part
 
 
-def halve_micro_batch(run: Session) -> MemoryRanOut:
-    """Make the micro-batches half as large; the effective batch, and so the result, stays.
-
-    Raises:
-        TrainingError: If they hold one row already.
-    """
-    if run.micro_rows == 1:
-        raise TrainingError(
-            "There is not enough memory for even one row at a time.",
-            "Lower max_source_tokens and max_target_tokens, or choose a smaller model.",
-        )
-    run.progress.halvings += 1
-    return MemoryRanOut(run.progress.step, run.micro_rows, run.micro_tokens)
-
-
-def summed_nll(run: Session, rows: Sequence[EncodedExample]) -> torch.Tensor:
+def summed_nll(
+    run: Session, rows: Sequence[EncodedExample], *, label_smoothing: float = 0.0
+) -> torch.Tensor:
     """Summed negative log-likelihood of the rows' real label tokens, in nats.
 
-    Without dropout where rows are packed; otherwise as the model's mode says.
+    Args:
+        run: What computes it: over packed rows without dropout, otherwise as the model's mode says.
+        rows: One micro-batch.
+        label_smoothing: Share of each target that is spread over all tokens; not over packed rows.
     """
     if run.packed is not None:
         return run.packed.loss(rows)
@@ -125,22 +93,79 @@ def summed_nll(run: Session, rows: Sequence[EncodedExample]) -> torch.Tensor:
             use_cache=False,
         ).logits
     real = batch.labels != IGNORED
-    return F.cross_entropy(logits[real].float(), batch.labels[real], reduction="sum")
+    return F.cross_entropy(
+        logits[real].float(), batch.labels[real], reduction="sum", label_smoothing=label_smoothing
+    )
+
+
+def _backward(run: Session, mine: list[EncodedExample], label_tokens: int) -> float:
+    """Gradients and summed loss of the rows of all processes.
+
+    A process that fails takes part in the exchange all the same, so that none waits for it; then
+    all learn why. Where weights are sharded, each pass is an exchange, and a failure ends them all.
+    """
+    total = torch.zeros((), device=run.accelerator.device)
+    failure: Exception | None = None
+    try:
+        total = _gradients(run, mine, label_tokens)
+    except Exception as error:
+        if distributed.count() == 1 or run.sharded:
+            raise
+        failure = error
+        run.optimizer.zero_grad()
+    beside = torch.stack([total, torch.full_like(total, failure is not None)])
+    # The gradients of shards were summed in the backward pass.
+    summed, failures = sum_gradients([] if run.sharded else run.trainable, beside).tolist()
+    if failures:
+        distributed.together(lambda: _raise(failure))
+    return float(summed)
+
+
+def _gradients(run: Session, mine: list[EncodedExample], label_tokens: int) -> torch.Tensor:
+    """Gradients and summed loss of this process's rows, in micro-batches that fit."""
+    device = run.accelerator.device
+    while True:
+        random_state = _random_state(device)
+        parts = list(micro_batches(mine, run.micro_rows, run.micro_tokens))
+        weighted = evened(parts, run.train_rows[:1]) if run.sharded else [(p, 1.0) for p in parts]
+        total = torch.zeros((), device=device)
+        try:
+            for part, weight in weighted:
+                total += weight * _add_gradients(run, part, scale=weight / label_tokens)
+            return total
+        except (RuntimeError, MemoryError) as error:
+            # Sharded weights are exchanged in each pass, which cannot be done anew by one alone.
+            if run.sharded or not is_out_of_memory(error):
+                raise
+        # Outside the except block, where the error no longer holds on to what filled the memory.
+        if run.micro_rows == 1:
+            raise TrainingError(
+                "There is not enough memory for even one row at a time.",
+                "Lower max_source_tokens and max_target_tokens, or choose a smaller model.",
+            )
+        run.progress.halvings += 1
+        run.optimizer.zero_grad()
+        _restore_random_state(random_state, device)
 
 
 def _add_gradients(run: Session, rows: Sequence[EncodedExample], *, scale: float) -> torch.Tensor:
     """Add the gradient of `scale` times the summed loss of one micro-batch; gives the sum."""
+    smoothing = run.label_smoothing
     if run.packed is not None:
-        return run.packed.loss_and_gradients(rows, scale=scale)
-    nll = summed_nll(run, rows)
-    run.accelerator.backward(nll * scale)
+        return run.packed.loss_and_gradients(rows, scale=scale, label_smoothing=smoothing)
+    nll = summed_nll(run, rows, label_smoothing=smoothing)
+    (nll * scale).backward()
     return nll.detach()
 
 
+def _raise(failure: Exception | None) -> None:
+    if failure is not None:
+        raise failure
+
+
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
-    return torch.get_rng_state(), (
-        torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    )
+    on_gpu = device.type == "cuda"
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_gpu else None
 
 
 def _restore_random_state(

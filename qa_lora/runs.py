@@ -20,11 +20,12 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from qa_lora import processes, turns
+from qa_lora import distributed, processes, turns
 from qa_lora.checksums import find_damage
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError, RunError
@@ -37,6 +38,7 @@ __all__ = [
     "RunStatus",
     "active_run",
     "check_can_resume",
+    "check_processes",
     "create",
     "default_runs_dir",
     "find",
@@ -205,6 +207,9 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
     if Path(config.data).is_file():
         # A run goes on from any folder; whoever moves the file is told when it is missing.
         config = config.model_copy(update={"data": str(Path(config.data).resolve())})
+    if config.init_adapter:
+        start = _adapter_path(config.init_adapter, Path(runs_dir))
+        config = config.model_copy(update={"init_adapter": start})
     stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
     runs_dir = Path(runs_dir)
     for attempt in range(1, 1000):
@@ -226,6 +231,14 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
             ) from None
         return Run(path)
     raise RunError(f"There are too many runs named {stamp}-{safe} in {runs_dir}.")
+
+
+def _adapter_path(name: str, runs_dir: Path) -> str:
+    """Where an adapter to go on from lies, whatever the current folder is later; or its Hub id."""
+    for folder in (runs_dir / name, Path(name).expanduser()):
+        if (folder / CONFIG).is_file() or (folder / "adapter_config.json").is_file():
+            return str(folder.resolve())
+    return name
 
 
 def find(name: str | Path, runs_dir: str | Path) -> Run:
@@ -314,6 +327,36 @@ def check_can_resume(run: Run) -> None:
             f"The run {run.id} has nothing to resume: it is {run.status()}.",
             "A run that was stopped or interrupted can go on.",
         )
+    try:
+        state = read_checkpoint_state(run.checkpoint)
+    except RunError:
+        return  # there is none, or it is damaged, which is said when it is read
+    check_processes(state, distributed.count())
+
+
+def check_processes(state: Mapping[str, Any], now: int) -> None:
+    """Say that a checkpoint was made by another number of processes.
+
+    Args:
+        state: What the checkpoint says of itself.
+        now: How many processes would go on from it.
+
+    Raises:
+        RunError: If it was, for the effective batch would be another one.
+    """
+    before = state.get("processes", 1)
+    if before != now:
+        raise RunError(
+            f"This run was trained by {_count(before)} and cannot go on with {_count(now)}, for "
+            "the effective batch would be another.",
+            f"Resume it with accelerate launch --num_processes {before}."
+            if before != 1
+            else "Resume it without accelerate launch.",
+        )
+
+
+def _count(processes: int) -> str:
+    return f"{processes} process" + ("es" if processes > 1 else "")
 
 
 def _launch(run: Run) -> None:

@@ -8,11 +8,12 @@ import time
 import torch
 from safetensors import SafetensorError
 
-from qa_lora import checkpoint, event_log
+from qa_lora import checkpoint, distributed, event_log
 from qa_lora.adapters import save_adapter
 from qa_lora.errors import TrainingError, first_line
 from qa_lora.runs import Run
 from qa_lora.session import Session
+from qa_lora.sharding import FullState
 
 __all__ = ["CheckpointClock", "keep_adapter", "save_checkpoint"]
 
@@ -60,32 +61,45 @@ def save_checkpoint(run: Session) -> float:
     Raises:
         TrainingError: If the disk is full or the folder cannot be written.
     """
-    if not run.accelerator.is_main_process:
-        return 0.0
     begin = time.monotonic()
     folder = Run(run.folder)
-    try:
-        # The story up to here is on the disk before the state that goes on from it.
-        event_log.flush(folder.events_path)
-        checkpoint.save(
-            folder.checkpoint,
-            run.progress,
-            previous=folder.previous_checkpoint,
-            weights=run.trainable_weights(),
-            best_weights=run.best,
-            optimizer=run.optimizer,
-            scheduler=run.scheduler,
-        )
-    except UNWRITABLE as error:
-        raise _unwritable("checkpoint", error) from None
+    weights = run.trainable_weights()
+    optimizer = FullState.of(run.optimizer)
+    random_numbers = distributed.gather(checkpoint.random_states)
+
+    def write() -> None:
+        try:
+            # The story up to here is on the disk before the state that goes on from it.
+            event_log.flush(folder.events_path)
+            checkpoint.save(
+                folder.checkpoint,
+                run.progress,
+                previous=folder.previous_checkpoint,
+                weights=weights,
+                best_weights=run.best,
+                optimizer=optimizer,
+                scheduler=run.scheduler,
+                random_numbers=random_numbers,
+            )
+        except UNWRITABLE as error:
+            raise _unwritable("checkpoint", error) from None
+
+    distributed.from_first(write)
     if run.keep == "last" and run.progress.step > 0:
-        keep_adapter(run, run.trainable_weights())
+        keep_adapter(run, weights)
     return time.monotonic() - begin
 
 
 def keep_adapter(run: Session, weights: dict[str, torch.Tensor]) -> None:
-    if not run.accelerator.is_main_process:
-        return
+    """Make these weights the adapter that is kept.
+
+    Raises:
+        TrainingError: If the disk is full or the folder cannot be written.
+    """
+    distributed.from_first(lambda: _write_adapter(run, weights))
+
+
+def _write_adapter(run: Session, weights: dict[str, torch.Tensor]) -> None:
     try:
         save_adapter(
             run.model,

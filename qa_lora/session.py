@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, get_scheduler
+from peft.optimizers import create_loraplus_optimizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from qa_lora import distributed, sharding
 from qa_lora.adapters import attach_lora
 from qa_lora.batching import EncodedExample, encode, epoch_batches
 from qa_lora.checkpoint import Progress
 from qa_lora.config import TrainConfig
+from qa_lora.continuing import continue_adapter
 from qa_lora.data import DataSplit
 from qa_lora.data.example import QAExample
 from qa_lora.devices import choose_dtype
@@ -25,8 +29,10 @@ from qa_lora.model_card import adapter_card
 from qa_lora.models import load_base
 from qa_lora.packed import PackedModel, why_not
 from qa_lora.prompts import PromptTemplate
+from qa_lora.sharding import whole
+from qa_lora.tracking import check_installed
 
-__all__ = ["Session", "prepare"]
+__all__ = ["Session", "prepare", "rate_share"]
 
 CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 32_768
 """Real tokens of a micro-batch: enough for efficient products, few enough for caches and memory."""
@@ -53,6 +59,8 @@ class Session:
     probes: Sequence[QAExample]
     test_rows: int
     test_fingerprint: str
+    validation_examples: Sequence[QAExample]
+    """What `validation_rows` were made from."""
     batch_size: int
     """Most rows of a micro-batch on one process, if memory suffices."""
     batch_tokens: int
@@ -61,12 +69,25 @@ class Session:
     """Rows of an optimizer step on all processes."""
     total_steps: int
     max_grad_norm: float
+    """Infinite where gradients are left as they are."""
+    label_smoothing: float
     base_dropout: bool
     max_source_tokens: int
     max_new_tokens: int
     keep: str
+    metric: str
+    """What says which adapter is best: "loss" or "rougeL"."""
+    patience: int
+    """Validations without improvement after which the training ends; 0 for any number."""
+    min_improvement: float
     seed: int
     card: str
+    goes_on: bool = False
+    """Whether the adapter had learnt something before this run."""
+    sharded: bool = False
+    """Whether each process holds a part of every weight; see sharding.py."""
+    notice: str = ""
+    """What the reader should know about the settings."""
     progress: Progress = field(default_factory=Progress)
     best: dict[str, torch.Tensor] | None = None
     last_learning_rate: float = 0.0
@@ -85,6 +106,16 @@ class Session:
     def kept_loss(self) -> float | None:
         """Validation loss of the adapter that is kept."""
         return self.progress.best_loss if self.keep == "best" else self.progress.last_loss
+
+    @cached_property
+    def trainable(self) -> list[torch.nn.Parameter]:
+        """The weights that are trained."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the training is to end early."""
+        return 0 < self.patience <= self.progress.evaluations_without_improvement
 
     @property
     def steps_per_epoch(self) -> int:
@@ -106,7 +137,7 @@ class Session:
     def trainable_weights(self) -> dict[str, torch.Tensor]:
         """A copy of the weights that are trained, on the CPU."""
         return {
-            name: parameter.detach().cpu().clone()
+            name: whole(parameter.detach()).cpu().clone()
             for name, parameter in self.model.named_parameters()
             if parameter.requires_grad
         }
@@ -123,11 +154,22 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
     Raises:
         ModelError: If the model cannot be loaded or the LoRA targets match nothing.
     """
+    check_installed(config.report_to)
     set_seed(config.seed)
-    # Autocast is ours (see _nll): an accelerate config file must not switch T5 to fp16.
-    accelerator = Accelerator(mixed_precision="no")
+    accelerator = Accelerator(
+        # Autocast is ours (see summed_nll): an accelerate config file must not switch T5 to fp16.
+        mixed_precision="no",
+        log_with=None if config.report_to == "none" else config.report_to,
+        project_dir=folder,
+    )
     dtype = choose_dtype(config.precision, accelerator.device)
-    base = load_base(config.model, precision=config.precision, device=accelerator.device)
+    sharded = sharding.wanted()
+    base = load_base(
+        config.model,
+        precision="bf16" if dtype is torch.bfloat16 else "fp32",
+        # A model to be sharded may be too large for any one device.
+        device=torch.device("cpu") if sharded else accelerator.device,
+    )
     if accelerator.device.type == "cpu":
         # torch's fused attention is slow on CPUs in bf16, its backward pass above all.
         base.model.set_attn_implementation("eager")
@@ -142,8 +184,77 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         )
         for rows in (split.train, split.validation[: config.validation_rows])
     )
+    if config.gradient_checkpointing:
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+    model, notice = _with_adapter(base.model, config, folder)
+    if sharded:
+        sharding.shard(model, accelerator.device)
+    # Masks in the base model are not drawn over packed rows; they would cost most of the gain.
+    plain = config.base_dropout or config.gradient_checkpointing or sharded
+    packed = PackedModel(model) if not plain and why_not(model) is None else None
+    optimizer = _optimizer(model, config)
+    effective = config.effective_batch_size * distributed.count()
+    steps_per_epoch = math.ceil(len(train_rows) / effective)
+    total_steps = config.max_steps or max(1, math.ceil(config.epochs * steps_per_epoch))
+    warmup = round(config.warmup_ratio * total_steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: rate_share(step, schedule=config.schedule, warmup=warmup, total=total_steps),
+    )
+    if distributed.index():
+        # The first process goes on as if it were alone; the others drop out other things than it.
+        torch.manual_seed(config.seed + distributed.index())
+    return Session(
+        folder=folder,
+        accelerator=accelerator,
+        model=model,
+        wrapped=model,
+        packed=packed,
+        tokenizer=base.tokenizer,
+        template=template,
+        dtype=dtype,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        probes=[
+            *(QAExample(id="", question=text, answer="") for text in config.probe_questions),
+            *_spread(split.validation, config.probe_rows),
+        ],
+        test_rows=len(split.test),
+        test_fingerprint=split.fingerprint,
+        validation_examples=split.validation[: config.validation_rows],
+        batch_size=config.batch_size,
+        batch_tokens=config.batch_tokens
+        or (CPU_BATCH_TOKENS if accelerator.device.type == "cpu" else GPU_BATCH_TOKENS),
+        effective_batch_size=effective,
+        total_steps=total_steps,
+        max_grad_norm=config.max_grad_norm or math.inf,
+        label_smoothing=config.label_smoothing,
+        base_dropout=config.base_dropout,
+        max_source_tokens=config.max_source_tokens,
+        max_new_tokens=config.max_new_tokens,
+        keep=config.keep,
+        metric=config.early_stopping_metric,
+        patience=config.early_stopping_patience,
+        min_improvement=config.early_stopping_min_improvement,
+        seed=config.seed,
+        card=adapter_card(config),
+        sharded=sharded,
+        goes_on=bool(config.init_adapter),
+        notice=notice,
+        progress=Progress(processes=distributed.count()),
+    )
+
+
+def _with_adapter(
+    base: PreTrainedModel, config: TrainConfig, folder: Path
+) -> tuple[PeftModel, str]:
+    """A model with a fresh adapter or the one to go on from, and what to say about that."""
+    if config.init_adapter:
+        return continue_adapter(base, config, folder.parent)
     model = attach_lora(
-        base.model,
+        base,
         r=config.lora_r,
         alpha=config.lora_alpha,
         dropout=config.lora_dropout,
@@ -151,53 +262,44 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
     )
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
+    return model, ""
+
+
+def _optimizer(model: PeftModel, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW over the adapter; with LoRA+ (Hayou et al., 2024) B learns faster than A."""
+    if config.loraplus_lr_ratio is None:
+        return torch.optim.AdamW(
+            [parameter for parameter in model.parameters() if parameter.requires_grad],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+    optimizer: torch.optim.Optimizer = create_loraplus_optimizer(
+        model,
+        torch.optim.AdamW,
         lr=config.learning_rate,
-        weight_decay=config.weight_decay,
+        loraplus_lr_ratio=config.loraplus_lr_ratio,
+        loraplus_weight_decay=config.weight_decay,
     )
-    wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
-    # Masks in the base model are not drawn over packed rows; they would cost most of the gain.
-    by_hand = accelerator.num_processes == 1 and not config.base_dropout
-    packed = PackedModel(model) if by_hand and why_not(model) is None else None
-    effective = config.effective_batch_size * accelerator.num_processes
-    steps_per_epoch = math.ceil(len(train_rows) / effective)
-    total_steps = config.max_steps or max(1, math.ceil(config.epochs * steps_per_epoch))
-    scheduler = get_scheduler(
-        config.schedule if config.schedule != "constant" else "constant_with_warmup",
-        optimizer,
-        num_warmup_steps=round(config.warmup_ratio * total_steps),
-        num_training_steps=total_steps,
-    )
-    return Session(
-        folder=folder,
-        accelerator=accelerator,
-        model=model,
-        wrapped=wrapped,
-        packed=packed,
-        tokenizer=base.tokenizer,
-        template=template,
-        dtype=dtype,
-        optimizer=prepared_optimizer,
-        scheduler=scheduler,
-        train_rows=train_rows,
-        validation_rows=validation_rows,
-        probes=_spread(split.validation, config.probe_rows),
-        test_rows=len(split.test),
-        test_fingerprint=split.fingerprint,
-        batch_size=config.batch_size,
-        batch_tokens=config.batch_tokens
-        or (CPU_BATCH_TOKENS if accelerator.device.type == "cpu" else GPU_BATCH_TOKENS),
-        effective_batch_size=effective,
-        total_steps=total_steps,
-        max_grad_norm=config.max_grad_norm,
-        base_dropout=config.base_dropout,
-        max_source_tokens=config.max_source_tokens,
-        max_new_tokens=config.max_new_tokens,
-        keep=config.keep,
-        seed=config.seed,
-        card=adapter_card(config),
-    )
+    return optimizer
+
+
+def rate_share(step: int, *, schedule: str, warmup: int, total: int) -> float:
+    """Share of the highest learning rate that a step has.
+
+    The first step learns, too: the warm-up rises from 1 / (warmup + 1), not from zero.
+
+    Args:
+        step: Steps done before it.
+        schedule: "linear", "cosine" or "constant" after the warm-up.
+        warmup: Steps below the highest rate.
+        total: Steps of the training.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    if schedule == "linear":
+        return 1.0 - done
+    return (1.0 + math.cos(math.pi * done)) / 2 if schedule == "cosine" else 1.0
 
 
 def _spread(examples: Sequence[QAExample], count: int) -> list[QAExample]:

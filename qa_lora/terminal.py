@@ -43,6 +43,7 @@ __all__ = [
     "show_place",
     "show_runs",
     "show_scores",
+    "silence",
     "summary",
 ]
 
@@ -142,14 +143,18 @@ class Training:
         match event:
             case Started():
                 self._total = event.total_steps
+                together = f", {event.processes} processes" if event.processes > 1 else ""
                 share = 100 * event.trainable_parameters / event.all_parameters
                 say(
-                    f"{event.device}, {event.precision}; {event.trainable_parameters:,} of "
+                    f"{event.device}{together}, {event.precision}; "
+                    f"{event.trainable_parameters:,} of "
                     f"{event.all_parameters:,} parameters are trained ({share:.2f} %)\n"
                     f"{event.train_rows:,} rows to train on, {event.validation_rows:,} to steer, "
                     f"{event.test_rows:,} held out",
                     quiet=self._quiet,
                 )
+                if event.notice:
+                    say(event.notice, quiet=self._quiet)
             case Step():
                 self._bar.update(
                     event.step,
@@ -164,9 +169,10 @@ class Training:
                     quiet=self._quiet,
                 )
             case Evaluated():
+                rouge = "" if event.rougeL is None else f", ROUGE-L {event.rougeL:.3f}"
                 say(
                     f"step {event.step}: validation loss {event.loss:.4f}, "
-                    f"perplexity {event.perplexity:.2f}",
+                    f"perplexity {event.perplexity:.2f}{rouge}",
                     quiet=self._quiet,
                 )
             case Recovered():
@@ -192,8 +198,18 @@ class Training:
                 self._scoring.close()
                 show_scores(event.base, event.tuned, event.difference, quiet=self._quiet)
                 show_headline(event, quiet=self._quiet)
-            case Probed() | Checkpointed():
+            case Probed():
+                for probe in event.probes:
+                    # Held-out questions are for the page; own ones were asked to be seen here.
+                    if not probe.reference:
+                        say(f"  {probe.question} -> {probe.answer}", quiet=self._quiet)
+            case Checkpointed():
                 pass
+
+
+def silence() -> None:
+    """Show nothing from now on: another process of the same training does."""
+    _out.quiet = _err.quiet = True
 
 
 def say(text: str, *, quiet: bool = False) -> None:

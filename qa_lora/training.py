@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from qa_lora import checkpoint
+from qa_lora import checkpoint, distributed
 from qa_lora.adapters import count_parameters
 from qa_lora.config import TrainConfig
 from qa_lora.data import load_split
@@ -24,13 +24,16 @@ from qa_lora.events import (
     Event,
     Finished,
     FinishReason,
+    MemoryRanOut,
     RolledBack,
     Started,
     Step,
 )
-from qa_lora.optimizer_step import TooLargeError, halve_micro_batch, optimizer_step
+from qa_lora.gradient_sync import copy_from_first
+from qa_lora.optimizer_step import optimizer_step
 from qa_lora.saving import CheckpointClock, keep_adapter, save_checkpoint
 from qa_lora.session import Session, prepare
+from qa_lora.tracking import Tracker
 from qa_lora.validation import evaluate, probe
 
 __all__ = ["train"]
@@ -66,9 +69,22 @@ def train(
         QALoRAError: If data or model cannot be used, the loss is no longer a number, or the disk
             is full. What was saved before is intact.
     """
-    run = prepare(config, folder, load_split(config))
+    run = distributed.together(lambda: prepare(config, folder, load_split(config)))
+    if not run.sharded:
+        copy_from_first(run.trainable)
     if resume:
         _load_checkpoint(run)
+    tracker = Tracker(run.accelerator, config, folder, run.progress.step)
+    try:
+        for event in _story(run, config, should_stop):
+            tracker.log(event)
+            yield event
+    finally:
+        tracker.close()
+
+
+def _story(run: Session, config: TrainConfig, should_stop: Callable[[], bool]) -> Iterator[Event]:
+    """All events of a training that is prepared."""
     session_start = time.monotonic() - run.progress.elapsed_seconds
     trainable, everything = count_parameters(run.model)
     yield Started(
@@ -83,7 +99,9 @@ def train(
         device=device_name(run.accelerator.device),
         precision="bf16" if run.dtype is torch.bfloat16 else "fp32",
         time=time.time(),
-        run=folder.name,
+        run=run.folder.name,
+        processes=distributed.count(),
+        notice=run.notice,
     )
     while True:
         try:
@@ -119,7 +137,9 @@ def _steps(
     """The steps from where the training is to its end; gives the reason why it ended."""
     progress = run.progress
     clock = CheckpointClock(config.checkpoint_every, config.checkpoint_seconds)
-    if progress.step < run.total_steps and should_stop():
+    if run.out_of_patience:
+        return "early_stopped"
+    if progress.step < run.total_steps and any(distributed.any_of(should_stop())):
         if progress.step == 0:
             yield Checkpointed(step=0, seconds=save_checkpoint(run))
         return "stopped"
@@ -133,12 +153,10 @@ def _steps(
     speed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
     for epoch, indices in run.remaining_batches():
         step_start = time.monotonic()
-        while True:
-            try:
-                loss, grad_norm, tokens = optimizer_step(run, indices)
-                break
-            except TooLargeError:
-                yield halve_micro_batch(run)
+        halvings = progress.halvings
+        loss, grad_norm, tokens = optimizer_step(run, indices)
+        if progress.halvings > halvings:
+            yield MemoryRanOut(progress.step, run.micro_rows, run.micro_tokens)
         now = time.monotonic()
         progress.step += 1
         progress.train_loss = loss
@@ -162,22 +180,29 @@ def _steps(
         if is_last or progress.step % config.evaluate_every == 0:
             yield from evaluate(run)
             yield from probe(run)
-        stopping = not is_last and should_stop()
-        if is_last or stopping or clock.due(progress.step):
+        is_over = is_last or run.out_of_patience
+        stopping, due = distributed.any_of(not is_over and should_stop(), clock.due(progress.step))
+        if is_over or stopping or due:
             progress.elapsed_seconds = time.monotonic() - session_start
             clock.saved(seconds := save_checkpoint(run))
             yield Checkpointed(step=progress.step, seconds=seconds)
         if stopping:
             return "stopped"
+        if is_over and not is_last:
+            return "early_stopped"
     return "completed"
 
 
 def _load_checkpoint(run: Session) -> None:
-    run.progress, run.best = checkpoint.load(
-        run.folder / "checkpoint",
-        model=run.model,
-        optimizer=run.optimizer,
-        scheduler=run.scheduler,
+    run.progress, run.best = distributed.together(
+        lambda: checkpoint.load(
+            run.folder / "checkpoint",
+            processes=distributed.count(),
+            process=distributed.index(),
+            model=run.model,
+            optimizer=run.optimizer,
+            scheduler=run.scheduler,
+        )
     )
     # A stop may have kept an adapter that the uninterrupted run never looked at, and a kill may
     # have come between checkpoint and adapter.

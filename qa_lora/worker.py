@@ -19,10 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from qa_lora import event_log, runs, turns
+from qa_lora import distributed, event_log, runs, turns
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, TrainingError, first_line
-from qa_lora.events import Event, Failed, Finished, RolledBack, Scored, Scoring, Started
+from qa_lora.events import Event, Failed, Finished, Recovered, RolledBack, Scored, Scoring, Started
 from qa_lora.files import replaced_file
 from qa_lora.runs import Run
 from qa_lora.threads import wait_politely
@@ -63,31 +63,49 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
     Raises:
         QALoRAError: If the training cannot go on; the log's last event says so, too.
     """
-    run.claim()
+    recovered = distributed.from_first(lambda: _begin(run, resume))
+    if recovered is not None:
+        yield recovered
     try:
-        turns.leave(run.path)
-        recovered = runs.rewind(run) if resume else None
-        if recovered is not None:
-            yield recovered
         with _Signals() as signals:
-            for event in _train_and_score(run, resume and run.has_checkpoint(), signals):
-                if isinstance(event, RolledBack):
-                    # What followed did not happen: the log tells one story.
-                    event_log.truncate(run.events_path, event.step)
-                event_log.append(run.events_path, event)
+            goes_on = distributed.from_first(lambda: resume and run.has_checkpoint())
+            for event in _train_and_score(run, goes_on, signals):
+                if distributed.is_first():
+                    _write(run, event)
                 yield event
     except Exception as error:
         failed = _explain(error, run)
-        try:
-            event_log.append(run.events_path, failed)
-        except OSError:
-            with suppress(OSError):  # worker.log may lie on the same full disk
-                sys.stderr.write(f"{failed.error} {failed.hint}\n")
+        if distributed.is_first():
+            _write_last(run, failed)
         if isinstance(error, QALoRAError):
             raise
         raise TrainingError(failed.error, failed.hint) from error
     finally:
         run.release()
+
+
+def _begin(run: Run, resume: bool) -> Recovered | None:
+    """Take the run over, and its log back to the checkpoint."""
+    run.claim()
+    turns.leave(run.path)
+    return runs.rewind(run) if resume else None
+
+
+def _write(run: Run, event: Event) -> None:
+    if isinstance(event, RolledBack):
+        # What followed did not happen: the log tells one story.
+        event_log.truncate(run.events_path, event.step)
+    if isinstance(event, Started):
+        _write_environment(run, event)
+    event_log.append(run.events_path, event)
+
+
+def _write_last(run: Run, failed: Failed) -> None:
+    try:
+        event_log.append(run.events_path, failed)
+    except OSError:
+        with suppress(OSError):  # worker.log may lie on the same full disk
+            sys.stderr.write(f"{failed.error} {failed.hint}\n")
 
 
 def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -> bool:
@@ -127,22 +145,17 @@ def _train_and_score(run: Run, resume: bool, signals: _Signals) -> Iterator[Even
 
     finished: Finished | None = None
     for event in train_events(config, run.path, resume=resume, should_stop=should_stop):
-        if isinstance(event, Started):
-            _write_environment(run, event)
         if isinstance(event, Finished):
             finished = event
         yield event
     if finished is not None and finished.reason != "stopped" and config.score_rows:
-        for event in _score(run, config.score_rows):
-            yield event
-            if should_stop():
-                return
+        yield from _score(run, config.score_rows, should_stop)
 
 
-def _score(run: Run, limit: int) -> Iterator[Event]:
+def _score(run: Run, limit: int, should_stop: Callable[[], bool]) -> Iterator[Event]:
     from qa_lora.evaluation import Progress, evaluate_stream
 
-    for item in evaluate_stream(run, limit=limit):
+    for item in evaluate_stream(run, limit=limit, should_stop=should_stop):
         if isinstance(item, Progress):
             yield Scoring(done=item.done, total=item.total)
         else:

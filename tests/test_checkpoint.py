@@ -29,6 +29,9 @@ PROGRESS = Progress(
     halvings=2,
     last_loss=0.75,
     train_loss=0.1,
+    best_rouge=0.25,
+    evaluations_without_improvement=1,
+    processes=2,
     learning_rate_scale=0.5,
 )
 
@@ -72,9 +75,16 @@ class Training:
             scheduler=self.scheduler,
         )
 
-    def load(self, folder: Path) -> tuple[Progress, dict[str, torch.Tensor] | None]:
+    def load(
+        self, folder: Path, processes: int = PROGRESS.processes, process: int = 0
+    ) -> tuple[Progress, dict[str, torch.Tensor] | None]:
         return checkpoint.load(
-            folder, model=self.model, optimizer=self.optimizer, scheduler=self.scheduler
+            folder,
+            processes=processes,
+            process=process,
+            model=self.model,
+            optimizer=self.optimizer,
+            scheduler=self.scheduler,
         )
 
 
@@ -115,6 +125,36 @@ def draw() -> tuple[float, float, float, float]:
     return float(torch.rand(1)), float(np.random.rand()), random.random(), normal
 
 
+def test_each_process_goes_on_with_its_own_random_numbers(tmp_path: Path) -> None:
+    training = Training()
+    torch.manual_seed(1)
+    first = checkpoint.random_states()
+    torch.manual_seed(2)
+    second, expected = checkpoint.random_states(), torch.rand(3)
+    checkpoint.save(
+        tmp_path / "c",
+        PROGRESS,
+        weights=training.weights(),
+        best_weights=None,
+        optimizer=training.optimizer,
+        scheduler=training.scheduler,
+        random_numbers=[first, second],
+    )
+    Training().load(tmp_path / "c", process=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_another_number_of_processes_is_refused(folder: Path, processes: int) -> None:
+    with pytest.raises(RunError) as caught:
+        Training().load(folder, processes=processes)
+    now = "1 process" if processes == 1 else "3 processes"
+    assert str(caught.value) == (
+        f"This run was trained by 2 processes and cannot go on with {now}, for the effective batch "
+        "would be another. Resume it with accelerate launch --num_processes 2."
+    )
+
+
 def test_saving_draws_no_random_number(tmp_path: Path) -> None:
     training = Training()
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
@@ -142,13 +182,15 @@ def test_every_part_of_the_progress_comes_back(folder: Path) -> None:
 
 def test_a_checkpoint_of_version_0_1_is_taken(folder: Path) -> None:
     state = torch.load(folder / STATE, weights_only=True)
+    (numbers,) = state.pop("random_numbers")
     torch.save(
-        {k: v for k, v in state.items() if k not in ("numpy_rng", "python_rng")}, folder / STATE
+        {**state, "torch_rng": numbers["torch_rng"], "cuda_rng": numbers["cuda_rng"]},
+        folder / STATE,
     )
     old = {"step": 3, "elapsed_seconds": 1.5, "tokens": 9, "best_step": 2, "best_loss": 0.5}
     (folder / CHECKPOINT_STATE).write_text(json.dumps(old))
     (folder / CHECKSUMS).unlink()
-    assert Training().load(folder)[0] == Progress(**old)
+    assert Training().load(folder, processes=1)[0] == Progress(**old)
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(folder: Path) -> None:
@@ -168,7 +210,7 @@ def test_the_checkpoint_before_is_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         checkpoint.save(
             tmp_path / "checkpoint",
-            Progress(step=step),
+            Progress(step=step, processes=2),
             previous=before,
             weights=training.weights(),
             best_weights=None,
@@ -203,7 +245,7 @@ def test_a_checkpoint_of_a_first_step(tmp_path: Path) -> None:
         optimizer=training.optimizer,
         scheduler=training.scheduler,
     )
-    assert training.load(tmp_path / "c") == (Progress(), None)
+    assert training.load(tmp_path / "c", processes=1) == (Progress(), None)
 
 
 @pytest.mark.parametrize("width", [1, 8])
@@ -274,8 +316,8 @@ def test_a_checkpoint_runs_no_code(folder: Path, tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_a_machine_with_other_gpus_goes_on(folder: Path) -> None:
     state = torch.load(folder / STATE, weights_only=True)
-    many = [torch.zeros(16, dtype=torch.uint8)] * (torch.cuda.device_count() + 1)
-    torch.save(state | {"cuda_rng": many}, folder / STATE)
+    state["random_numbers"][0]["cuda_rng"] = [torch.zeros(16, dtype=torch.uint8)] * 2
+    torch.save(state, folder / STATE)
     write_checksums(folder)
     assert Training().load(folder)[0] == PROGRESS
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from qa_lora.batching import IGNORED, collate, encode
 from qa_lora.config import TrainConfig
 from qa_lora.data import load_split
-from qa_lora.errors import ModelError, TrainingError
+from qa_lora.errors import ModelError, QALoRAError, TrainingError
 from qa_lora.events import (
     Checkpointed,
     Evaluated,
@@ -294,7 +294,8 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_result(
     memory.install(monkeypatch)
     parts = list(train(config, tmp_path / "parts"))
     halved = [event for event in parts if isinstance(event, MemoryRanOut)]
-    assert [event.micro_rows for event in halved] == [4, 2, 1][: len(halved)] and halved
+    rows = [event.micro_rows for event in halved]
+    assert rows and rows[0] < 8 and rows == sorted(set(rows), reverse=True)
     assert memory.largest <= 4
     assert losses(parts) == pytest.approx(losses(whole), abs=1e-5)
     assert [e.step for e in parts if isinstance(e, Step)] == list(range(1, 13))
@@ -357,6 +358,8 @@ def test_target_that_matches_nothing_is_named(config: TrainConfig, tmp_path: Pat
         {"base_dropout": True},
         {"precision": "bf16"},
         {"schedule": "cosine"},
+        {"loraplus_lr_ratio": 8.0},
+        {"gradient_checkpointing": True},
     ],
     ids=lambda settings: next(iter(settings)),
 )
@@ -402,3 +405,192 @@ def test_disk_full_while_saving_leaves_the_last_checkpoint(
     monkeypatch.undo()
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["step"] == 4
     assert isinstance(list(train(config, tmp_path, resume=True))[-1], Finished)
+
+
+def test_early_stopping_ends_a_training_that_gets_no_better(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    # A learning rate this high makes things worse at the end.
+    config = changed(
+        config, learning_rate=0.3, max_steps=60, schedule="constant", warmup_ratio=0.0,
+        evaluate_every=2, checkpoint_every=1, early_stopping_patience=3,
+    )  # fmt: skip
+    whole = list(train(config, tmp_path / "whole"))
+    finished = whole[-1]
+    assert isinstance(finished, Finished) and finished.reason == "early_stopped"
+    found = {e.step: e.loss for e in whole if isinstance(e, Evaluated) and e.step}
+    best = min(found, key=lambda step: found[step])
+    assert finished.step == best + 2 * 3 < 60 and finished.validation_loss == found[best]
+
+    # Stopped amid its patience, it still ends at the same step.
+    first: list[Event] = []
+    events = train(
+        config, tmp_path / "parts", should_stop=lambda: len(losses(first)) == finished.step - 3
+    )
+    collect(events, first)
+    second = list(train(config, tmp_path / "parts", resume=True))
+    assert losses(first) + losses(second) == losses(whole)
+    assert isinstance(second[-1], Finished) and second[-1].reason == "early_stopped"
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+    # Killed after its last checkpoint, it does not begin again.
+    third = list(train(config, tmp_path / "whole", resume=True))
+    assert [type(event) for event in third] == [Started, Finished]
+    assert isinstance(third[-1], Finished) and third[-1].reason == "early_stopped"
+
+
+def test_an_improvement_that_is_too_small_does_not_count(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    config = changed(
+        config, evaluate_every=2, max_steps=20, early_stopping_patience=2,
+        early_stopping_min_improvement=100.0,
+    )  # fmt: skip
+    finished = list(train(config, tmp_path))[-1]
+    assert isinstance(finished, Finished)
+    # The first validation has nothing to improve on; the next two do not improve enough.
+    assert (finished.reason, finished.step) == ("early_stopped", 6)
+
+
+def test_rouge_says_which_adapter_is_best(config: TrainConfig, tmp_path: Path) -> None:
+    config = changed(
+        config, early_stopping_metric="rougeL", learning_rate=3e-2, max_steps=40, evaluate_every=5
+    )
+    events = list(train(config, tmp_path))
+    found = {e.step: e for e in events if isinstance(e, Evaluated)}
+    assert all(e.rougeL is not None and 0 <= e.rougeL <= 1 for e in found.values())
+    scores = {step: e.rougeL or 0.0 for step, e in found.items() if step}
+    assert max(scores.values()) > 0
+    best = max(scores, key=lambda step: scores[step])  # the first of equals
+    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
+    assert (state["best_step"], state["best_rouge"]) == (best, scores[best])
+    assert isinstance(events[-1], Finished) and events[-1].validation_loss == found[best].loss
+
+
+def test_without_that_metric_no_rouge_is_computed(config: TrainConfig, tmp_path: Path) -> None:
+    events = train(changed(config, max_steps=1), tmp_path)
+    assert [e.rougeL for e in events if isinstance(e, Evaluated)] == [None, None]
+
+
+def test_the_first_step_already_learns(config: TrainConfig, tmp_path: Path) -> None:
+    rates = {}
+    for schedule in ("linear", "cosine", "constant"):
+        settings = changed(config, schedule=schedule, warmup_ratio=0.25, max_steps=8)
+        events = train(settings, tmp_path / schedule)
+        rates[schedule] = [e.learning_rate for e in events if isinstance(e, Step)]
+    rate = config.learning_rate
+    for told in rates.values():
+        assert told[:3] == pytest.approx([rate / 3, 2 * rate / 3, rate])
+    assert rates["constant"][2:] == [rate] * 6
+    assert rates["linear"][2:] == pytest.approx([rate * left / 6 for left in range(6, 0, -1)])
+    assert rates["cosine"][5] == pytest.approx(rate / 2) and 0 < rates["cosine"][-1] < rate / 10
+
+
+def test_label_smoothing_changes_training_and_leaves_validation_as_it_is(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    plain, smooth = (
+        list(train(changed(config, max_steps=1, label_smoothing=share), tmp_path / str(share)))
+        for share in (0.0, 0.2)
+    )
+    assert plain[1] == smooth[1] and isinstance(plain[1], Evaluated)
+    assert losses(plain) != losses(smooth)
+
+
+def test_gradient_checkpointing_computes_twice_and_changes_no_number(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    from transformers.models.t5.modeling_t5 import T5LayerFF
+
+    forwards = {"without": 0, "with": 0}
+    stories = {}
+    for name in forwards:
+
+        def count(module: object, *_: object, name: str = name) -> None:
+            forwards[name] += isinstance(module, T5LayerFF)
+
+        # With the base's dropout both are computed the plain way, by modules that can be counted.
+        settings = changed(
+            config, gradient_checkpointing=name == "with", base_dropout=True, max_steps=5
+        )
+        with torch.nn.modules.module.register_module_forward_hook(count):
+            stories[name] = list(train(settings, tmp_path / name))
+    assert losses(stories["without"]) == losses(stories["with"])
+    assert same(weights(tmp_path / "without"), weights(tmp_path / "with"))
+    # Five steps through two blocks of the encoder and two of the decoder.
+    assert forwards["with"] - forwards["without"] == 5 * 4
+
+
+def test_lora_plus_lets_b_learn_faster(config: TrainConfig, tmp_path: Path) -> None:
+    config = changed(config, max_steps=1, loraplus_lr_ratio=16.0, weight_decay=0.0, keep="last")
+    plain = changed(config, loraplus_lr_ratio=None)
+    events = list(train(config, tmp_path / "plus")) + list(train(plain, tmp_path / "plain"))
+    assert {e.learning_rate for e in events if isinstance(e, Step)} == {config.learning_rate}
+    plus, same_rate = weights(tmp_path / "plus"), weights(tmp_path / "plain")
+    # AdamW's first step is as long as its learning rate.
+    for name, value in plus.items():
+        if "lora_B" in name:
+            torch.testing.assert_close(value, 16 * same_rate[name], rtol=1e-3, atol=1e-6)
+        else:
+            torch.testing.assert_close(value, same_rate[name])
+
+
+def test_gradients_are_left_as_they_are_when_asked(config: TrainConfig, tmp_path: Path) -> None:
+    short = changed(config, max_steps=3, max_grad_norm=1e-3, weight_decay=0.0)
+    stories = [
+        list(train(changed(short, max_grad_norm=norm), tmp_path / str(norm))) for norm in (0.0, 1e9)
+    ]
+    assert losses(stories[0]) == losses(stories[1])
+
+
+def test_own_probe_questions_come_first_and_have_no_reference(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    own = ["Who are you?", "What colour is the sea?"]
+    events = list(train(changed(config, probe_questions=own, max_steps=1), tmp_path))
+    for event in events:
+        if isinstance(event, Probed):
+            assert [probe.question for probe in event.probes[:2]] == own
+            assert [bool(probe.reference) for probe in event.probes] == [False, False, True, True]
+
+
+def test_a_new_run_goes_on_from_an_adapter(
+    config: TrainConfig, tmp_path: Path, tiny_model: Path
+) -> None:
+    from qa_lora import runs
+
+    first = runs.create(config, tmp_path / "runs")
+    before = list(train(config, first.path))
+    assert isinstance(before[-1], Finished)
+    again = changed(config, init_adapter=first.id, lora_r=3, use_dora=True, max_steps=2)
+    second = runs.create(again, tmp_path / "runs")
+    assert second.config().init_adapter == str(first.path.resolve())
+    events = list(train(second.config(), second.path))
+    started, evaluated = events[:2]
+    assert isinstance(started, Started) and isinstance(evaluated, Evaluated)
+    assert started.notice == (
+        "LoRA settings come from the adapter that training goes on from, so lora_r, use_dora do "
+        "not count."
+    )
+    assert evaluated.loss == pytest.approx(before[-1].validation_loss, rel=1e-6)
+    shapes = [{k: v.shape for k, v in weights(run.path).items()} for run in (first, second)]
+    assert shapes[0] == shapes[1] and not same(weights(first.path), weights(second.path))
+
+
+def test_an_adapter_of_another_base_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    list(train(changed(config, max_steps=1), tmp_path / "first"))
+    other = changed(config, model="pocket", init_adapter=str(tmp_path / "first" / "adapter"))
+    with pytest.raises(ModelError, match=r"was trained on .*, not on pocket\. Set model to"):
+        list(train(other, tmp_path / "second"))
+    nowhere = changed(config, init_adapter=str(tmp_path / "nowhere"))
+    with pytest.raises(QALoRAError, match="no run"):
+        list(train(nowhere, tmp_path / "third"))
+
+
+def test_an_adapter_that_training_makes_worse_stays(config: TrainConfig, tmp_path: Path) -> None:
+    list(train(config, tmp_path / "first"))
+    worse = changed(
+        config, init_adapter=str(tmp_path / "first" / "adapter"), learning_rate=1.0, max_steps=2
+    )
+    list(train(worse, tmp_path / "second"))
+    assert same(weights(tmp_path / "first"), weights(tmp_path / "second"))

@@ -48,10 +48,17 @@ _LABELS = {
     "use_rslora": "rsLoRA",
     "use_dora": "DoRA",
     "base_dropout": "Dropout of the base model",
+    "init_adapter": "Adapter to go on from",
+    "loraplus_lr_ratio": "LoRA+ ratio",
+    "early_stopping_patience": "Early stopping: patience",
+    "early_stopping_metric": "Best adapter by",
+    "early_stopping_min_improvement": "Least improvement",
+    "probe_questions": "Own probe questions",
     "max_grad_norm": "Longest gradient",
     "prompt": "Prompt",
 }
 _CHOICES = {"target_modules": ["q,v", "q,k,v,o", "all-linear"]}
+_PLACEHOLDERS = {"loraplus_lr_ratio": "off"}
 _TITLES = {"Task": "Run", "LoRA": "LoRA", "Saving": "Saving"}
 
 
@@ -104,7 +111,11 @@ def _control(name: str, value: Any) -> Any:
         step = 1 if kind is int else 0.0001 if name == "learning_rate" else 0.01
         return gr.Number(value=value, step=step, **shared)
     if optional:  # An empty number field would be sent as 0.
-        return gr.Textbox(shown_value(name, value), placeholder="no limit", **shared)
+        return gr.Textbox(
+            shown_value(name, value), placeholder=_PLACEHOLDERS.get(name, "no limit"), **shared
+        )
+    if _is_list(name):
+        return gr.Textbox(shown_value(name, value), lines=2, max_lines=8, **shared)
     return gr.Textbox(value=value or "", lines=1, max_lines=4, **shared)
 
 
@@ -123,8 +134,14 @@ def preset_values(preset: str) -> dict[str, Any]:
 
 def shown_value(name: str, value: Any) -> Any:
     """A setting's value as its control shows it."""
+    if _is_list(name):
+        return "\n".join(value)
     _, optional = _kind(TrainConfig.model_fields[name])
     return ("" if value is None else str(value)) if optional else value
+
+
+def _is_list(name: str) -> bool:
+    return isinstance(TrainConfig.model_fields[name].default, tuple)
 
 
 def to_settings(values: Sequence[Any]) -> dict[str, Any]:
@@ -134,7 +151,9 @@ def to_settings(values: Sequence[Any]) -> dict[str, Any]:
         kind, optional = _kind(TrainConfig.model_fields[name])
         if isinstance(value, str) and not name.endswith("prompt"):
             value = value.strip()
-        if optional and value in ("", None):
+        if _is_list(name):
+            value = tuple(line.strip() for line in (value or "").splitlines() if line.strip())
+        elif optional and value in ("", None):
             value = None
         elif kind is int and _is_whole(value):
             value = int(value)
@@ -190,6 +209,8 @@ def as_command(settings: Mapping[str, Any], runs_dir: str = "") -> str:
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, tuple):
+            words += [f"{flag}={part}" for part in value]
         elif str(value).startswith("-"):
             words.append(f"{flag}={value}")
         else:

@@ -73,7 +73,7 @@ def probes_html(progress: Progress) -> str:
         )
     rows = "".join(_probe_rows(first, last))
     return (
-        '<div class="card"><table class="qa probes"><thead><tr><th>Probe question (held out)</th>'
+        '<div class="card"><table class="qa probes"><thead><tr><th>Probe question</th>'
         f'<th class="base">Step {first.step:,}</th><th class="tuned">Step {last.step:,}</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
@@ -84,9 +84,12 @@ def _probe_rows(first: Probed, last: Probed) -> list[str]:
     rows = []
     for probe in last.probes:
         base, tuned = marked(before.get(probe.question, ""), probe.answer)
+        hint, reference = "Held out; this is the answer in the data.", probe.reference
+        if not reference:
+            hint, reference = "From the setting for own probe questions.", "your question"
         rows.append(
             f'<tr><td data-label="Question">{escape(probe.question)}'
-            f'<span class="ref" title="The answer in the data.">{escape(probe.reference)}</span>'
+            f'<span class="ref" title="{hint}">{escape(reference)}</span>'
             f'</td><td data-label="Step {first.step:,}">{base}</td>'
             f'<td data-label="Step {last.step:,}">{tuned}</td></tr>'
         )

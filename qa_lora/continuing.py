@@ -1,0 +1,80 @@
+"""Train on from an adapter that exists, as a new run with settings of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from qa_lora.adapters import attach_adapter
+from qa_lora.catalog import POCKET
+from qa_lora.config import TrainConfig
+from qa_lora.errors import ModelError
+from qa_lora.locate import ADAPTER_CONFIG, locate
+
+__all__ = ["continue_adapter"]
+
+
+def continue_adapter(
+    base: PreTrainedModel, config: TrainConfig, runs_dir: Path
+) -> tuple[PeftModel, str]:
+    """Put the adapter that ``init_adapter`` names on its base model, to be trained.
+
+    Args:
+        base: The base model.
+        config: The settings; those of LoRA itself come from the adapter.
+        runs_dir: Where run ids are looked up.
+
+    Returns:
+        The model, and a sentence about LoRA settings that do not count, if some were given.
+
+    Raises:
+        RunError: If there is no such run, or it has no adapter yet.
+        ModelError: If the adapter is not safe to read, or of another base model.
+    """
+    found = locate(config.init_adapter, runs_dir)
+    if not _same_model(found.base, config.model):
+        raise ModelError(
+            f"The adapter {config.init_adapter} was trained on {found.base}, not on "
+            f"{config.model}.",
+            f"Set model to {found.base}, or go on from another adapter.",
+        )
+    model = attach_adapter(base, found.folder, trainable=True)
+    saved = json.loads((found.folder / ADAPTER_CONFIG).read_text("utf-8"))
+    unused = [name for name, value in _shape(saved, config).items() if value]
+    if not unused:
+        return model, ""
+    return model, (
+        f"LoRA settings come from the adapter that training goes on from, so {', '.join(unused)} "
+        f"{'does' if len(unused) == 1 else 'do'} not count."
+    )
+
+
+def _same_model(one: str, two: str) -> bool:
+    if one == two:
+        return True
+    return (
+        POCKET not in (one, two)
+        and Path(one).is_dir()
+        and Path(one).resolve() == (Path(two).resolve())
+    )
+
+
+def _shape(saved: dict[str, Any], config: TrainConfig) -> dict[str, bool]:
+    """For each setting of LoRA itself: was one given that differs from the adapter's?"""
+    targets = saved.get("target_modules")
+    names = set(targets) if isinstance(targets, list) else {targets}
+    wanted = {name.strip() for name in config.target_modules.split(",")}
+    differs = {
+        "lora_r": saved.get("r") != config.lora_r,
+        "lora_alpha": saved.get("lora_alpha") != config.lora_alpha,
+        "lora_dropout": saved.get("lora_dropout") != config.lora_dropout,
+        "target_modules": "all-linear" not in wanted and names != wanted,
+        "use_rslora": bool(saved.get("use_rslora")) != config.use_rslora,
+        "use_dora": bool(saved.get("use_dora")) != config.use_dora,
+    }
+    given = config.changed()
+    return {name: name in given and different for name, different in differs.items()}

@@ -1,0 +1,142 @@
+"""A model too large for one device, cut into shards by torch's FSDP (``fully_shard``).
+
+Each process holds a part of every weight; a block's weights come together while it computes. That
+is what a configuration of accelerate with FSDP asks for. Every process must then do the same number
+of forward passes, for each of them is an exchange.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from peft import PeftModel
+
+from qa_lora import distributed
+from qa_lora.errors import ConfigError
+
+__all__ = ["FullState", "evened", "fill", "shard", "shard_state", "wanted", "whole"]
+
+T = TypeVar("T")
+
+
+def wanted() -> bool:
+    """Whether the launcher's configuration asks for shards.
+
+    Raises:
+        ConfigError: If it asks for DeepSpeed, which does them in another way.
+    """
+    if _flag("ACCELERATE_USE_DEEPSPEED"):
+        raise ConfigError(
+            "This configuration of accelerate uses DeepSpeed, with which QA LoRA does not train.",
+            "Take configs/fsdp.yaml, which shards the model in the same way.",
+        )
+    return _flag("ACCELERATE_USE_FSDP") and distributed.count() > 1
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("1", "true")
+
+
+def shard(model: PeftModel, device: torch.device) -> None:
+    """Cut a model's weights into one shard a process, in place.
+
+    Args:
+        model: With its adapter; its weights may lie on the CPU.
+        device: Where this process computes.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    mesh = init_device_mesh(device.type, (distributed.count(),))
+    blocks = set(getattr(model.get_base_model(), "_no_split_modules", None) or ())
+    for module in list(model.modules()):
+        if type(module).__name__ in blocks:
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    for module in model.modules():
+        if hasattr(module, "set_gradient_divide_factor"):
+            # The loss is divided by the label tokens of all processes, so gradients are summed.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+    # `generate` calls encoder and decoder on their own; what they share must come together before.
+    register_fsdp_forward_method(model, "generate")
+    model.to(device)
+
+
+def evened(parts: list[list[T]], filler: list[T]) -> list[tuple[list[T], float]]:
+    """As many forward passes for this process as the busiest one has.
+
+    Args:
+        parts: The rows of each pass of this process.
+        filler: The rows of a pass that is done for company.
+
+    Returns:
+        The rows of each pass and their weight, 0 for those that fill up.
+    """
+    most = max(distributed.gather(lambda: len(parts)))
+    return [(part, 1.0) for part in parts] + [(filler, 0.0)] * (most - len(parts))
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A weight with the parts of all processes; every process must ask for it."""
+    # Asked of the tensor, so that a training of one process need not load what shards.
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def fill(parameter: torch.Tensor, value: torch.Tensor) -> None:
+    """Set a weight, or this process's part of it, to a whole value."""
+    parameter.copy_(_like(value, parameter))
+
+
+def _like(value: torch.Tensor, parameter: Any) -> torch.Tensor:
+    if not hasattr(parameter, "device_mesh"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(
+        value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+    )
+
+
+@dataclass(frozen=True)
+class FullState:
+    """An optimizer's state with whole tensors, to be saved."""
+
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer) -> FullState:
+        """Collect it; every process must."""
+        state = optimizer.state_dict()
+        tensors = {
+            number: {name: _whole_if_tensor(value) for name, value in values.items()}
+            for number, values in state["state"].items()
+        }
+        return cls({**state, "state": tensors})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state."""
+        return self.state
+
+
+def _whole_if_tensor(value: Any) -> Any:
+    return whole(value) if isinstance(value, torch.Tensor) else value
+
+
+def shard_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's saved state, each tensor cut as its weight is."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    tensors = {
+        number: {
+            name: _like(value, weights[number])
+            if isinstance(value, torch.Tensor) and value.shape == weights[number].shape
+            else value
+            for name, value in values.items()
+        }
+        for number, values in state["state"].items()
+    }
+    return {**state, "state": tensors}

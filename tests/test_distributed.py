@@ -1,0 +1,309 @@
+"""Several processes train one run: the same numbers, one story, no process left waiting."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from qa_lora import distributed
+from qa_lora.batching import EncodedExample, share
+from qa_lora.cli import main
+from qa_lora.config import TrainConfig
+from qa_lora.events import Evaluated, Failed, Finished, Probed, Scored, Step
+from qa_lora.report import load_report
+from qa_lora.runs import Run
+from qa_lora.training import train
+
+ROOT = Path(__file__).resolve().parent.parent
+TWO = ROOT / "configs" / "two_cpu_processes.yaml"
+LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(TWO), "--main_process_port", "0"]
+PATIENCE = 540
+"""Seconds after which processes that wait for each other are taken for hung."""
+
+
+@pytest.fixture
+def launched() -> Iterator[list[psutil.Process]]:
+    """Launchers that are gone, with their processes, when the test is over."""
+    started: list[psutil.Process] = []
+    yield started
+    for launcher in started:
+        for process in [*_children(launcher), launcher]:
+            if process.is_running():
+                process.kill()
+
+
+def _children(launcher: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(launcher.children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def launch(
+    launched: list[psutil.Process], *arguments: str, cwd: Path, limit: str = "", **environment: str
+) -> subprocess.Popen[str]:
+    """Start two processes; `limit` is a shell's word before them, such as "ulimit -f 8"."""
+    command = [sys.executable, *LAUNCH, *arguments]
+    shell = ["bash", "-c", f'{limit}; exec "$@"', "bash"] if limit else []
+    process = subprocess.Popen(
+        [*shell, *command],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | environment,
+    )
+    launched.append(psutil.Process(process.pid))
+    return process
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+def settings(tiny_model: Path, qa_csv: Path, **changed: Any) -> TrainConfig:
+    defaults: dict[str, Any] = {
+        "model": str(tiny_model),
+        "data": str(qa_csv),
+        "max_steps": 6,
+        "batch_size": 6,
+        "lora_dropout": 0.0,
+        "learning_rate": 5e-3,
+        "evaluate_every": 3,
+        "checkpoint_every": 2,
+        "checkpoint_seconds": None,
+        "max_new_tokens": 6,
+        "probe_rows": 3,
+        "score_rows": 0,
+        "precision": "fp32",
+    }
+    return TrainConfig.build(**{**defaults, **changed})
+
+
+def only_run(folder: Path) -> Run:
+    (path,) = (path.parent for path in folder.glob("*/config.yaml"))
+    return Run(path)
+
+
+def test_rows_are_shared_out_evenly() -> None:
+    rows = [EncodedExample([0] * n, [0]) for n in (9, 1, 5, 7, 3, 8, 2)]
+    shares = share(rows, 3, lambda row: row.tokens)
+    assert sorted(map(len, shares)) == [2, 2, 3]
+    assert sorted(id(row) for part in shares for row in part) == sorted(map(id, rows))
+    tokens = [sum(row.tokens for row in part) for part in shares]
+    assert max(tokens) - min(tokens) <= 4
+    assert share(rows, 1, lambda row: row.tokens) == [rows]
+    assert share(rows[:1], 3, lambda row: row.tokens) == [rows[:1], [], []]
+
+
+def test_one_process_is_a_plain_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*distributed.SIZES, *distributed.RANKS):
+        monkeypatch.delenv(name, raising=False)
+    assert distributed.count() == 1 and distributed.is_first()
+    assert distributed.gather(lambda: 3) == [3]
+    assert distributed.any_of(True, False) == [True, False]
+    with pytest.raises(ZeroDivisionError):
+        distributed.together(lambda: 1 / 0)
+
+
+def test_accumulation_gives_the_losses_of_one_batch(
+    tiny_model: Path, qa_csv: Path, tmp_path: Path
+) -> None:
+    whole = settings(tiny_model, qa_csv, batch_size=12)
+    parts = settings(tiny_model, qa_csv, batch_size=3, gradient_accumulation=4)
+    _same(list(train(whole, tmp_path / "1x12")), list(train(parts, tmp_path / "4x3")))
+
+
+def _same(one: list[Any], two: list[Any]) -> None:
+    for kind in (Step, Evaluated):
+        losses = [
+            [event.loss for event in story if isinstance(event, kind)] for story in (one, two)
+        ]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[0]
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(
+    tiny_model: Path, qa_csv: Path, tmp_path: Path, launched: list[psutil.Process]
+) -> None:
+    # 32 rows to train on: the third step of each epoch has only 8 of 12.
+    alone = settings(tiny_model, qa_csv, batch_size=12, score_rows=5, validation_rows=3)
+    together = settings(tiny_model, qa_csv, batch_size=6, score_rows=5, validation_rows=3)
+    (tmp_path / "alone.yaml").write_text(alone.to_yaml())
+    (tmp_path / "together.yaml").write_text(together.to_yaml())
+    process = launch(
+        launched, "-m", "qa_lora", "train", "--config", "together.yaml", "--runs-dir", "two",
+        "--json", cwd=tmp_path,
+    )  # fmt: skip
+    arguments = ["--config", str(tmp_path / "alone.yaml"), "--runs-dir", str(tmp_path / "one")]
+    assert main(["train", *arguments, "--json"]) == 0
+    code, out, err = ended(process)
+    assert code == 0, err
+
+    one, two = only_run(tmp_path / "one"), only_run(tmp_path / "two")
+    (line,) = out.splitlines()  # one process tells
+    assert json.loads(line)["run"] == two.id and json.loads(line)["steps"] == 6
+    _same(one.events(), two.events())
+    for kind in (Step, Evaluated, Finished, Scored):
+        counts = [sum(isinstance(e, kind) for e in run.events()) for run in (one, two)]
+        assert counts[0] == counts[1]
+    probes = [[e.probes for e in run.events() if isinstance(e, Probed)] for run in (one, two)]
+    assert probes[0] == probes[1]
+    weights = [load_file(run.adapter / "adapter_model.safetensors") for run in (one, two)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-6)
+    reports = [load_report(run, 1) for run in (one, two)]
+    assert reports[0].examples == reports[1].examples
+    assert reports[0].difference == reports[1].difference and reports[1].rows == 4
+    assert two.evaluations() == [1]
+
+
+@pytest.mark.slow
+def test_processes_agree_on_results_and_errors(
+    tiny_model: Path, qa_csv: Path, tmp_path: Path, launched: list[psutil.Process]
+) -> None:
+    (tmp_path / "settings.yaml").write_text(settings(tiny_model, qa_csv).to_yaml())
+    driver = Path(__file__).with_name("distributed_driver.py")
+    code, _, err = ended(launch(launched, str(driver), str(tmp_path), cwd=tmp_path))
+    assert code == 0, err
+    first, second = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
+    assert (first.pop("index"), second.pop("index")) == (0, 1)
+    assert (first.pop("together"), second.pop("together")) == (0, 1)
+    breaks = first.pop("second breaks"), second.pop("second breaks")
+    assert breaks[0] == "RuntimeError: ZeroDivisionError in process 1: division by zero"
+    assert breaks[1] == "ZeroDivisionError: division by zero"
+    fails = first.pop("a step fails"), second.pop("a step fails")
+    assert fails[0] == ["2", *breaks[0].split(": ", 1)]
+    assert fails[1] == ["2", *breaks[1].split(": ", 1)]
+    assert (
+        first
+        == second
+        == {
+            "count": 2,
+            "from first": "said by 0",
+            "gather": [0, 10],
+            "any": [True, False, True],
+            "first fails": "DataError: No rows. Add some.",
+            "second fails": "DataError: No rows. Add some.",
+            "gradients": {
+                "weights": [1.0, 1.0],
+                "one": [3.0, 6.0],
+                "two": [5.0, 6.0],
+                "beside": [1.0, 2.0],
+            },
+        }
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_stop_and_go_on_as_if_they_had_not(
+    tiny_model: Path,
+    qa_csv: Path,
+    tmp_path: Path,
+    launched: list[psutil.Process],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With dropout, which each process draws for itself."""
+    config = settings(tiny_model, qa_csv, lora_dropout=0.3, max_steps=40, probe_rows=0)
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    train_two = ("-m", "qa_lora", "train", "--config", "c.yaml", "--runs-dir")
+    process = launch(launched, *train_two, "parts", cwd=tmp_path)
+    deadline = time.monotonic() + PATIENCE
+    while not any((tmp_path / "parts").glob("*/checkpoint")):
+        assert process.poll() is None and time.monotonic() < deadline
+    for worker in _children(psutil.Process(process.pid)):
+        worker.send_signal(signal.SIGTERM)
+    code, _, err = ended(process)
+    run = only_run(tmp_path / "parts")
+    assert code == 0, err
+    assert run.status() == "stopped" and run.can_resume()
+
+    # One process cannot go on with what two began, and leaves it as it is.
+    assert main(["resume", str(run.path)]) == 2
+    assert "trained by 2 processes and cannot go on with 1 process" in capsys.readouterr().err
+    assert run.status() == "stopped"
+
+    code, _, err = ended(launch(launched, "-m", "qa_lora", "resume", str(run.path), cwd=tmp_path))
+    assert code == 0, err
+    code, _, err = ended(launch(launched, *train_two, "whole", cwd=tmp_path))
+    assert code == 0, err
+    whole = only_run(tmp_path / "whole")
+    assert run.status() == whole.status() == "finished"
+    assert [e.loss for e in run.events() if isinstance(e, Step)] == [
+        e.loss for e in whole.events() if isinstance(e, Step)
+    ]
+    files = [r.adapter / "adapter_model.safetensors" for r in (run, whole)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_ends_both_with_one_sentence(
+    tiny_model: Path, qa_csv: Path, tmp_path: Path, launched: list[psutil.Process]
+) -> None:
+    (tmp_path / "c.yaml").write_text(settings(tiny_model, qa_csv).to_yaml())
+    process = launch(
+        launched, "-m", "qa_lora", "train", "--config", "c.yaml", "--runs-dir", "r",
+        cwd=tmp_path, limit="ulimit -f 8",
+    )  # fmt: skip
+    code, _, err = ended(process)
+    run = only_run(tmp_path / "r")
+    assert code != 0 and err.count("qa-lora: The ") == 1 and "could not be saved" in err
+    assert "Traceback" not in err.split("qa-lora: The ")[0]
+    assert isinstance(run.events()[-1], Failed) and run.status() == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings_of", [{}, {"use_dora": True, "gradient_checkpointing": True}], ids=["plain", "DoRA"]
+)
+def test_shards_give_what_one_process_gives(
+    tiny_model: Path,
+    qa_csv: Path,
+    tmp_path: Path,
+    launched: list[psutil.Process],
+    settings_of: dict[str, Any],
+) -> None:
+    """FSDP, stopped and gone on; 5 rows a process leave a last step of unequal shares."""
+    several = settings(tiny_model, qa_csv, batch_size=5, max_steps=8, max_rows=20, **settings_of)
+    (tmp_path / "settings.yaml").write_text(several.to_yaml())
+    driver = Path(__file__).with_name("distributed_driver.py")
+    process = launch(
+        launched, str(driver), str(tmp_path), "stop", cwd=tmp_path, ACCELERATE_USE_FSDP="true"
+    )
+    alone = settings(tiny_model, qa_csv, batch_size=10, max_steps=8, max_rows=20, **settings_of)
+    expected = [e.loss for e in train(alone, tmp_path / "alone") if isinstance(e, Step)]
+    code, _, err = ended(process)
+    assert code == 0, err
+    first, second = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
+    assert first == second == pytest.approx(expected, rel=1e-5)
+    weights = [
+        load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
+        for name in ("alone", "parts")
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_deepspeed_is_refused_in_one_sentence(
+    tmp_path: Path, launched: list[psutil.Process]
+) -> None:
+    process = launch(
+        launched, "-m", "qa_lora", "train", cwd=tmp_path, ACCELERATE_USE_DEEPSPEED="true"
+    )
+    code, _, err = ended(process)
+    assert code != 0 and err.count("qa-lora: This configuration of accelerate uses DeepSpeed") == 1
