@@ -513,7 +513,7 @@ def test_gradient_checkpointing_computes_twice_and_changes_no_number(
         settings = changed(
             config, gradient_checkpointing=name == "with", base_dropout=True, max_steps=5
         )
-        with torch.nn.modules.module.register_module_forward_hook(count):
+        with torch.nn.modules.module.register_module_forward_pre_hook(count):
             stories[name] = list(train(settings, tmp_path / name))
     assert losses(stories["without"]) == losses(stories["with"])
     assert same(weights(tmp_path / "without"), weights(tmp_path / "with"))
