@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     if parsed.json and speaks:
         print(json.dumps(result, ensure_ascii=False))
+    distributed.leave()
     return 0
 
 

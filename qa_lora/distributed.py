@@ -25,6 +25,7 @@ __all__ = [
     "gather",
     "index",
     "is_first",
+    "leave",
     "together",
 ]
 
@@ -111,6 +112,16 @@ def any_of(*flags: bool) -> list[bool]:
     with collective():
         dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=group)
     return [bool(flag) for flag in raised.tolist()]
+
+
+def leave() -> None:
+    """Take leave of the other processes, once all is done."""
+    if count() == 1:
+        return
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager

@@ -34,7 +34,11 @@ def wanted() -> bool:
             "This configuration of accelerate uses DeepSpeed, with which QA LoRA does not train.",
             "Take configs/fsdp.yaml, which shards the model in the same way.",
         )
-    return _flag("ACCELERATE_USE_FSDP") and distributed.count() > 1
+    if not _flag("ACCELERATE_USE_FSDP") or distributed.count() == 1:
+        return False
+    # Else transformers reads the weights in the first process alone, for accelerate to pass on.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    return True
 
 
 def _flag(name: str) -> bool:

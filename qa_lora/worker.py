@@ -45,7 +45,8 @@ def train(config: TrainConfig, runs_dir: str | Path | None = None) -> Iterator[E
     Raises:
         QALoRAError: If the training cannot go on; the run's log says so, too.
     """
-    run = runs.create(config, runs_dir if runs_dir is not None else runs.default_runs_dir())
+    folder = runs_dir if runs_dir is not None else runs.default_runs_dir()
+    run = distributed.from_first(lambda: runs.create(config, folder))
     yield from execute(run)
 
 
@@ -240,10 +241,12 @@ class _Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
+        # A launcher of many processes passes Ctrl-C on to those that had it from the terminal.
+        again = self.received and distributed.count() == 1
+        if again and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step
         self.received = True
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and distributed.is_first():
             with suppress(OSError):  # not sys.stderr, which may be in the middle of a line
                 os.write(2, b"\nStopping after this step; Ctrl-C again does not wait.\n")
 

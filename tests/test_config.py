@@ -228,6 +228,16 @@ def test_yaml_of_a_preset_keeps_the_order_of_declaration(tmp_path: Path, preset:
     assert list(read_settings(path)) == list(FIELDS)
 
 
+def test_lists_may_be_lists_or_text(tmp_path: Path) -> None:
+    text = "target_modules: [q, v, wo]\nprobe_questions:\n- Who?\n- Why?\n"
+    config = TrainConfig.from_yaml(written(tmp_path, text))
+    assert config.target_modules == "q,v,wo" and config.probe_questions == ("Who?", "Why?")
+    assert TrainConfig.from_yaml(written(tmp_path, config.to_yaml())) == config
+    assert TrainConfig.build(probe_questions="Who?\n\n Why? \n") == TrainConfig.build(
+        probe_questions=["Who?", "Why?"]
+    )
+
+
 def test_yaml_as_people_write_it(tmp_path: Path) -> None:
     text = "\ufeff# mine\r\nlearning_rate: 1e-4\r\nlora_r: '16'\r\nuse_dora: yes\r\n"
     config = TrainConfig.from_yaml(written(tmp_path, text))

@@ -281,7 +281,13 @@ def test_shards_give_what_one_process_gives(
     (tmp_path / "settings.yaml").write_text(several.to_yaml())
     driver = Path(__file__).with_name("distributed_driver.py")
     process = launch(
-        launched, str(driver), str(tmp_path), "stop", cwd=tmp_path, ACCELERATE_USE_FSDP="true"
+        launched,
+        str(driver),
+        str(tmp_path),
+        "stop",
+        cwd=tmp_path,
+        ACCELERATE_USE_FSDP="true",
+        FSDP_CPU_RAM_EFFICIENT_LOADING="true",
     )
     alone = settings(tiny_model, qa_csv, batch_size=10, max_steps=8, max_rows=20, **settings_of)
     expected = [e.loss for e in train(alone, tmp_path / "alone") if isinstance(e, Step)]

@@ -228,3 +228,19 @@ def test_an_adapter_folder_inside_a_run_is_the_run(run, report):
     found = evaluate(run.adapter, limit=2)
     assert found.number == report.number + 1
     assert run.evaluations() == [report.number, found.number]
+
+
+def test_dora_is_scored_in_two_passes_against_the_same_base(run, report, lively_model):
+    """Its rows cannot share a batch with the base's, so they come one after the other."""
+    made = runs.create(run.config(), run.path.parent)
+    make_adapter(lively_model, made.adapter, use_dora=True)
+    answerer = load(made)
+    assert not answerer._mixes
+    dora = evaluate(made, answerer=answerer, save=False)
+    assert [row.base for row in dora.examples] == [row.base for row in report.examples]
+    assert dora.base == report.base and dora.tuned != dora.base
+
+
+def test_an_evaluation_that_is_to_stop_gives_no_report(run, answerer):
+    found = list(evaluate_stream(run, answerer=answerer, save=False, should_stop=lambda: True))
+    assert not any(isinstance(item, Report) for item in found)

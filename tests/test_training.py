@@ -500,14 +500,14 @@ def test_label_smoothing_changes_training_and_leaves_validation_as_it_is(
 def test_gradient_checkpointing_computes_twice_and_changes_no_number(
     config: TrainConfig, tmp_path: Path
 ) -> None:
-    from transformers.models.t5.modeling_t5 import T5LayerFF
+    from transformers.models.t5.modeling_t5 import T5LayerSelfAttention
 
     forwards = {"without": 0, "with": 0}
     stories = {}
     for name in forwards:
 
         def count(module: object, *_: object, name: str = name) -> None:
-            forwards[name] += isinstance(module, T5LayerFF)
+            forwards[name] += isinstance(module, T5LayerSelfAttention)
 
         # With the base's dropout both are computed the plain way, by modules that can be counted.
         settings = changed(

@@ -62,6 +62,18 @@ def test_whole_numbers_and_empty_texts_become_what_the_config_wants() -> None:
     assert settings["max_rows"] is None and settings["name"] == "a"
 
 
+def test_own_questions_are_lines_in_the_form_and_flags_in_the_command() -> None:
+    from qa_lora import cli
+
+    settings = form.to_settings(values(probe_questions=[" Who? ", "", "- What,\tor why?"]))
+    assert settings["probe_questions"] == ("Who?", "- What,\tor why?")
+    parsed = vars(cli.build_parser().parse_args(shlex.split(form.as_command(settings))[1:]))
+    knobs = {k[len(cli.KNOB) :]: v for k, v in parsed.items() if k.startswith(cli.KNOB)}
+    assert TrainConfig.build(**knobs) == TrainConfig(**settings)
+    assert form.advanced_title("Quick demo", settings) == "Advanced · 1 changed"
+    assert form.shown_value("probe_questions", ("a", "b")) == "a\nb"
+
+
 def test_spaces_in_a_prompt_stay() -> None:
     settings = form.to_settings(values(context_prompt=" Passage: {context} "))
     assert settings["context_prompt"] == " Passage: {context} "

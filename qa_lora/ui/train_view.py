@@ -60,7 +60,8 @@ def stats_html(progress: Progress) -> str:
         f'<div class="stat" title="{escape(help_text)}"><span>{name}</span><b>{value}</b></div>'
         for (name, help_text), value in zip(_STATS, values, strict=True)
     )
-    return f'<div class="stats">{"".join(tiles)}</div>'
+    notice = note(started.notice) if started is not None else ""
+    return f'<div class="stats">{"".join(tiles)}</div>{notice}'
 
 
 def probes_html(progress: Progress) -> str:
