@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import qa_lora.saving
-from qa_lora import checkpoint, runs
+from qa_lora import checkpoint, runs, saving
+from qa_lora.adapters import save_adapter
 from qa_lora.config import TrainConfig
 from qa_lora.events import Finished
 from qa_lora.worker import execute
@@ -53,8 +53,8 @@ def main() -> int:
 
     checkpoints: list[float] = []
     adapters: list[float] = []
-    checkpoint.save = timed(checkpoint.save, checkpoints)
-    qa_lora.saving.save_adapter = timed(qa_lora.saving.save_adapter, adapters)
+    vars(checkpoint)["save"] = timed(checkpoint.save, checkpoints)
+    vars(saving)["save_adapter"] = timed(save_adapter, adapters)
     total = 0.0
     with tempfile.TemporaryDirectory() as folder:
         run = runs.create(config, folder)

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,26 @@ def make_model(folder: Path) -> Path:
 
 def story(run: Run) -> list[dict[str, Any]]:
     """What a run tells that does not depend on the clock or on how often it was resumed."""
-    told = (json.loads(to_json(e)) for e in run.events() if not (isinstance(e, Started) and e.step))
-    return [{k: v for k, v in event.items() if k not in CLOCKS} for event in told]
+    first, *others = run.events()
+    told = [first, *(event for event in others if not isinstance(event, Started))]
+    return [
+        {k: v for k, v in json.loads(to_json(event)).items() if k not in CLOCKS} for event in told
+    ]
 
 
 def adapter_bytes(run: Run) -> dict[str, bytes]:
     """Every file of the kept adapter."""
     return {path.name: path.read_bytes() for path in sorted(run.adapter.iterdir())}
+
+
+def first_difference(run: Run, other: Run) -> str:
+    """Where two runs part, for whoever has to find out why."""
+    for one, two in zip_longest(story(run), story(other)):
+        if one != two:
+            return f"{one}\nis not\n{two}"
+    mine, yours = adapter_bytes(run), adapter_bytes(other)
+    differing = [name for name in mine | yours if mine.get(name) != yours.get(name)]
+    return f"The files {', '.join(differing)} differ."
 
 
 def wait_for_end(run: Run) -> None:
@@ -121,6 +135,7 @@ def _until(condition: Callable[[], bool], process: psutil.Process) -> None:
     looks = 0
     while not condition():
         looks += 1
+        time.sleep(0.0002)  # the process needs the core more
         if looks % 100 == 0 and (
             not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
         ):
@@ -191,6 +206,7 @@ def main() -> int:
             verdict = "the same" if same else f"NOT THE SAME, {run.status()}"
             print(f"run {trials}: killed in {where}: {verdict}", flush=True)
             if not same:
+                print(first_difference(run, whole[number]))
                 print((run.path / "worker.log").read_text()[-2000:])
 
     count = Counter(place for place, _ in kills)

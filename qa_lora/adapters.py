@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -143,10 +144,19 @@ def save_adapter(
     with replaced_folder(folder) as new:
         # "auto" would ask the Hub whether the vocabulary grew.
         model.save_pretrained(str(new), save_embedding_layers=False, state_dict=weights)
+        _sort_targets(new / "adapter_config.json")
         tokenizer.save_pretrained(str(new))
         template.save(new)
         (new / "README.md").write_text(card, "utf-8")
         write_checksums(new)
+
+
+def _sort_targets(path: Path) -> None:
+    """PEFT writes a set in whatever order it has in this process; the same run, the same bytes."""
+    config = json.loads(path.read_text("utf-8"))
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+        path.write_text(json.dumps(config, indent=2, sort_keys=True), "utf-8")
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:

@@ -37,6 +37,8 @@ class Progress:
     best_step: int | None = None
     best_loss: float | None = None
     """Validation loss at the best step."""
+    halvings: int = 0
+    """How often the micro-batches were halved because memory ran out."""
     last_loss: float | None = None
     """The last validation loss."""
     train_loss: float | None = None

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"qa-lora: {error}\n")
         return BAD_INPUT
     except BrokenPipeError:
-        _speak_to_nobody()
+        terminal.hang_up()
         return 0
     except KeyboardInterrupt:
         if speaks:
@@ -207,8 +207,8 @@ def _train_run(run: runs.Run, parsed: argparse.Namespace, *, resume: bool = Fals
         for event in execute(run, resume=resume):
             try:
                 shown.show(event)
-            except OSError:  # who read it has left; the training goes on
-                _speak_to_nobody()
+            except OSError:  # the terminal is gone; the training goes on
+                terminal.hang_up()
             if isinstance(event, Finished):
                 finished = event
             elif isinstance(event, Scored):
@@ -242,12 +242,6 @@ def _wait_for_turn(run: runs.Run, *, quiet: bool) -> bool:
     if not came:
         terminal.say(f"The run {run.id} waits no longer; resume starts it.", quiet=quiet)
     return came
-
-
-def _speak_to_nobody() -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
 
 
 def _stop(parsed: argparse.Namespace) -> Result:

@@ -134,6 +134,13 @@ class TrainConfig(BaseModel):
     batch_size: int = knob(
         8, "Optimisation", "Rows in one forward pass on one device.", ge=1, le=4096
     )
+    batch_tokens: int | None = knob(
+        None,
+        "Optimisation",
+        "At most this many tokens in one forward pass, cutting it if need be: the result stays; "
+        "chosen for the device when empty.",
+        ge=64,
+    )
     gradient_accumulation: int = knob(
         1,
         "Optimisation",

@@ -16,6 +16,7 @@ __all__ = [
     "choose_dtype",
     "device_name",
     "device_summary",
+    "is_out_of_memory",
     "peak_memory_bytes",
 ]
 
@@ -78,6 +79,14 @@ def device_summary(precision: str = "auto") -> DeviceSummary:
     else:
         memory = psutil.virtual_memory().total
     return DeviceSummary(device_name(device), short, memory)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch raises another kind on each device."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -17,6 +17,7 @@ __all__ = [
     "Event",
     "Failed",
     "Finished",
+    "MemoryRanOut",
     "Probe",
     "Probed",
     "Recovered",
@@ -74,6 +75,18 @@ class Step:
     elapsed_seconds: float
     eta_seconds: float
     peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryRanOut:
+    """The micro-batches were halved after `step` steps; the effective batch is as it was."""
+
+    type: ClassVar[str] = "memory_ran_out"
+    step: int
+    micro_rows: int
+    """Most rows of one forward pass from now on."""
+    micro_tokens: int
+    """Most real tokens of one forward pass of several rows from now on."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +201,7 @@ class Scored:
 Event: TypeAlias = (
     Started
     | Step
+    | MemoryRanOut
     | Evaluated
     | Probed
     | Checkpointed
@@ -202,8 +216,8 @@ Event: TypeAlias = (
 _TYPES: dict[str, type[Any]] = {
     cls.type: cls
     for cls in (
-        Started, Step, Evaluated, Probed, Checkpointed, Recovered, RolledBack, Finished, Failed,
-        Scoring, Scored,
+        Started, Step, MemoryRanOut, Evaluated, Probed, Checkpointed, Recovered, RolledBack,
+        Finished, Failed, Scoring, Scored,
     )
 }  # fmt: skip
 

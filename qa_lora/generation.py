@@ -12,6 +12,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from qa_lora.batching import EncodedExample, collate, encode_prompts
+from qa_lora.devices import is_out_of_memory
 from qa_lora.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -107,10 +108,55 @@ def generate_batch(
         B answers, in the order of the prompts.
 
     Raises:
-        ModelError: If the memory does not suffice.
+        ModelError: If the memory does not suffice for one prompt, or for all that are watched.
     """
     if not prompts:
         return []
+    options: dict[str, Any] = {
+        "max_source_tokens": max_source_tokens,
+        "max_new_tokens": max_new_tokens,
+        "num_beams": num_beams,
+        "do_sample": do_sample,
+        "temperature": temperature,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    try:
+        return _generate(model, tokenizer, prompts, adapter_names, watch, **options)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(prompts) == 1 or watch is not None:
+            raise ModelError(
+                f"The memory does not suffice for {len(prompts)} answers at once.",
+                "Use shorter answers, fewer beams or a smaller model.",
+            ) from None
+    # Outside the except block, where the error no longer holds on to what filled the memory.
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    answers: list[Answer] = []
+    for half in (slice(len(prompts) // 2), slice(len(prompts) // 2, None)):
+        names = None if adapter_names is None else adapter_names[half]
+        answers += generate_batch(model, tokenizer, prompts[half], adapter_names=names, **options)
+    return answers
+
+
+def _generate(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    adapter_names: Sequence[str] | None,
+    watch: Watch | None,
+    *,
+    max_source_tokens: int,
+    max_new_tokens: int,
+    num_beams: int,
+    do_sample: bool,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> list[Answer]:
+    """One call of `generate`; see :func:`generate_batch`."""
     started = time.perf_counter()
     sources, notices = _encode(tokenizer, prompts, max_source_tokens)
     pad_id = tokenizer.pad_token_id
@@ -123,33 +169,27 @@ def generate_batch(
         watcher = _Watcher(reader, watch, silent=num_beams > 1)
         options["stopping_criteria"] = StoppingCriteriaList([watcher])
     with _evaluating(model), _seeded(seed if do_sample else None, model.device):
-        try:
-            ids = model.generate(
-                input_ids=inputs.input_ids,
-                attention_mask=inputs.attention_mask,
-                max_new_tokens=max_new_tokens,
-                max_length=None,
-                min_length=0,
-                min_new_tokens=None,
-                num_beams=num_beams,
-                do_sample=do_sample,
-                temperature=temperature if do_sample else 1.0,
-                top_p=top_p if do_sample else 1.0,
-                top_k=0 if do_sample else 50,  # 50 is the library's "not set"
-                repetition_penalty=1.0,
-                no_repeat_ngram_size=0,
-                length_penalty=1.0,
-                num_return_sequences=1,
-                pad_token_id=pad_id,
-                use_cache=True,
-                return_dict_in_generate=False,
-                **options,
-            )
-        except torch.OutOfMemoryError:
-            raise ModelError(
-                f"The memory does not suffice for {len(prompts)} answers at once.",
-                "Use shorter answers, fewer beams or a smaller model.",
-            ) from None
+        ids = model.generate(
+            input_ids=inputs.input_ids,
+            attention_mask=inputs.attention_mask,
+            max_new_tokens=max_new_tokens,
+            max_length=None,
+            min_length=0,
+            min_new_tokens=None,
+            num_beams=num_beams,
+            do_sample=do_sample,
+            temperature=temperature if do_sample else 1.0,
+            top_p=top_p if do_sample else 1.0,
+            top_k=0 if do_sample else 50,  # 50 is the library's "not set"
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            length_penalty=1.0,
+            num_return_sequences=1,
+            pad_token_id=pad_id,
+            use_cache=True,
+            return_dict_in_generate=False,
+            **options,
+        )
     return reader.read(ids, final=True)
 
 

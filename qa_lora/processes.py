@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qa_lora.files import replaced_file
 
-__all__ = ["PROCESS", "alive", "is_mine", "note", "spawn"]
+__all__ = ["PROCESS", "alive", "forget", "is_mine", "note", "spawn"]
 
 PROCESS = "process.json"
 
@@ -39,6 +39,12 @@ def note(folder: Path, pid: int) -> None:
         return
     with replaced_file(folder / PROCESS) as file:
         file.write_text(json.dumps({"pid": pid, "created": created}), "utf-8")
+
+
+def forget(folder: Path) -> None:
+    """Take back that this process works on a run."""
+    if is_mine(folder):
+        (folder / PROCESS).unlink(missing_ok=True)
 
 
 def spawn(folder: Path) -> None:

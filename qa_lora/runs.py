@@ -165,6 +165,15 @@ class Run:
         """Whether somebody asked the training to stop."""
         return (self.path / STOP).exists()
 
+    def forget_stop(self) -> None:
+        """Take the mark of :func:`stop` away: it was heeded, or meant for an earlier process."""
+        (self.path / STOP).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Say that this process works on the run no longer, though it may live on."""
+        self.forget_stop()
+        processes.forget(self.path)
+
     def claim(self) -> None:
         """Say that this process works on the run now.
 
@@ -177,7 +186,7 @@ class Run:
             raise RunError(f"The run {self.id} is already being worked on.", "Stop it first.")
         try:
             processes.note(self.path, os.getpid())
-            (self.path / STOP).unlink(missing_ok=True)
+            self.forget_stop()
         except OSError as error:
             raise RunError(f"The run {self.id} cannot be written: {error.strerror}.") from None
 
@@ -357,7 +366,7 @@ def _launch(run: Run) -> None:
     if not waits and (run.events_path.exists() or run.has_checkpoint()):
         rewind(run)
     try:
-        (run.path / STOP).unlink(missing_ok=True)
+        run.forget_stop()
         processes.spawn(run.path)
     except OSError as error:
         turns.leave(run.path)

@@ -27,11 +27,15 @@ from qa_lora.data.example import QAExample
 from qa_lora.devices import choose_dtype
 from qa_lora.model_card import adapter_card
 from qa_lora.models import load_base
+from qa_lora.packed import PackedModel, why_not
 from qa_lora.prompts import PromptTemplate
 from qa_lora.sharding import whole
 from qa_lora.tracking import check_installed
 
 __all__ = ["Session", "prepare", "rate_share"]
+
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 32_768
+"""Real tokens of a micro-batch: enough for efficient products, few enough for caches and memory."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Session:
     model: PeftModel
     """Unwrapped; `wrapped` is what computes gradients on many processes."""
     wrapped: torch.nn.Module
+    packed: PackedModel | None
+    """The same model over packed rows; None where something it does not know is asked for."""
     tokenizer: PreTrainedTokenizerBase
     template: PromptTemplate
     dtype: torch.dtype
@@ -56,7 +62,9 @@ class Session:
     validation_examples: Sequence[QAExample]
     """What `validation_rows` were made from."""
     batch_size: int
-    """Rows of a micro-batch on one process."""
+    """Most rows of a micro-batch on one process, if memory suffices."""
+    batch_tokens: int
+    """Most real tokens of a micro-batch of several rows, if memory suffices."""
     effective_batch_size: int
     """Rows of an optimizer step on all processes."""
     total_steps: int
@@ -83,6 +91,16 @@ class Session:
     progress: Progress = field(default_factory=Progress)
     best: dict[str, torch.Tensor] | None = None
     last_learning_rate: float = 0.0
+
+    @property
+    def micro_rows(self) -> int:
+        """Most rows of a micro-batch."""
+        return max(1, self.batch_size >> self.progress.halvings)
+
+    @property
+    def micro_tokens(self) -> int:
+        """Most real tokens of a micro-batch of several rows."""
+        return max(1, self.batch_tokens >> self.progress.halvings)
 
     @property
     def kept_loss(self) -> float | None:
@@ -171,6 +189,9 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
     model, notice = _with_adapter(base.model, config, folder)
     if sharded:
         sharding.shard(model, accelerator.device)
+    # Masks in the base model are not drawn over packed rows; they would cost most of the gain.
+    plain = config.base_dropout or config.gradient_checkpointing or sharded
+    packed = PackedModel(model) if not plain and why_not(model) is None else None
     optimizer = _optimizer(model, config)
     effective = config.effective_batch_size * distributed.count()
     steps_per_epoch = math.ceil(len(train_rows) / effective)
@@ -188,6 +209,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         accelerator=accelerator,
         model=model,
         wrapped=model,
+        packed=packed,
         tokenizer=base.tokenizer,
         template=template,
         dtype=dtype,
@@ -203,6 +225,8 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         test_fingerprint=split.fingerprint,
         validation_examples=split.validation[: config.validation_rows],
         batch_size=config.batch_size,
+        batch_tokens=config.batch_tokens
+        or (CPU_BATCH_TOKENS if accelerator.device.type == "cpu" else GPU_BATCH_TOKENS),
         effective_batch_size=effective,
         total_steps=total_steps,
         max_grad_norm=config.max_grad_norm or math.inf,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from qa_lora.events import (
     Evaluated,
     Event,
     Finished,
+    MemoryRanOut,
     Probed,
     Recovered,
     RolledBack,
@@ -32,6 +35,7 @@ from qa_lora.turns import ordinal
 __all__ = [
     "Bar",
     "Training",
+    "hang_up",
     "say",
     "show_answers",
     "show_headline",
@@ -56,8 +60,23 @@ LABELS = {
 PLAIN_LINES = 20
 """When piped, a training is told in about this many lines."""
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """Goes on in silence when its reader has left: `| head` must not end a training."""
+
+    def on_broken_pipe(self) -> None:
+        hang_up()
+
+
+_out = _Console(highlight=False, soft_wrap=True)
+_err = _Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def hang_up() -> None:
+    """Show nothing more: nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 class Bar:
@@ -141,6 +160,13 @@ class Training:
                     event.step,
                     self._total,
                     f"loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tokens/s",
+                )
+            case MemoryRanOut():
+                say(
+                    f"step {event.step}: memory ran out, so at most {event.micro_rows} rows and "
+                    f"{event.micro_tokens:,} tokens are computed at once; the result stays the "
+                    "same",
+                    quiet=self._quiet,
                 )
             case Evaluated():
                 rouge = "" if event.rougeL is None else f", ROUGE-L {event.rougeL:.3f}"

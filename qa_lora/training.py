@@ -24,6 +24,7 @@ from qa_lora.events import (
     Event,
     Finished,
     FinishReason,
+    MemoryRanOut,
     RolledBack,
     Started,
     Step,
@@ -152,7 +153,10 @@ def _steps(
     speed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
     for epoch, indices in run.remaining_batches():
         step_start = time.monotonic()
+        halvings = progress.halvings
         loss, grad_norm, tokens = optimizer_step(run, indices)
+        if progress.halvings > halvings:
+            yield MemoryRanOut(progress.step, run.micro_rows, run.micro_tokens)
         now = time.monotonic()
         progress.step += 1
         progress.train_loss = loss

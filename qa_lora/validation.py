@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from qa_lora import distributed
-from qa_lora.batching import EncodedExample, collate, share
+from qa_lora.batching import EncodedExample, share
 from qa_lora.data.example import QAExample, question_key
 from qa_lora.errors import NonFiniteLossError
 from qa_lora.events import Evaluated, Event, Probe, Probed
 from qa_lora.generation import generate_batch
-from qa_lora.optimizer_step import summed_nll
+from qa_lora.optimizer_step import micro_batches, summed_nll
 from qa_lora.saving import keep_adapter
 from qa_lora.scoring import score
 from qa_lora.session import Session
@@ -78,12 +78,10 @@ def _summed(run: Session, mine: Sequence[EncodedExample]) -> tuple[float, float]
     """Summed loss and real label tokens of some rows."""
     run.model.eval()
     total = torch.zeros(2, device=run.accelerator.device, dtype=torch.float64)
-    size = max(run.batch_size, 8)
-    parts = [list(mine[i : i + size]) for i in range(0, len(mine), size)]
+    parts = list(micro_batches(mine, max(run.batch_size, 8), 2 * run.batch_tokens))
     weighted = evened(parts, run.validation_rows[:1]) if run.sharded else [(p, 1.0) for p in parts]
     for part, weight in weighted:
-        batch = collate(part, run.tokenizer.pad_token_id).to(run.accelerator.device)
-        total[0] += weight * summed_nll(run, batch)
+        total[0] += weight * summed_nll(run, part)
         total[1] += weight * sum(len(row.labels) for row in part)
     nll, tokens = total.tolist()
     return nll, tokens

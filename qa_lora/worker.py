@@ -81,6 +81,8 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
         if isinstance(error, QALoRAError):
             raise
         raise TrainingError(failed.error, failed.hint) from error
+    finally:
+        run.release()
 
 
 def _begin(run: Run, resume: bool) -> Recovered | None:
@@ -128,8 +130,10 @@ def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -
             cancelled=lambda: signals.received or run.stop_requested(),
             moved=moved,
         )
-    if not came and event_log.last_word(run.events_path) is None:
-        event_log.append(run.events_path, Finished(0, "stopped", None, None, 0.0, 0.0))
+    if not came:
+        if event_log.last_word(run.events_path) is None:
+            event_log.append(run.events_path, Finished(0, "stopped", None, None, 0.0, 0.0))
+        run.release()
     return came
 
 

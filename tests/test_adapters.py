@@ -355,3 +355,8 @@ def test_weights_that_are_not_what_was_saved_are_refused(tiny_model: Path, adapt
 def test_a_changed_card_does_no_harm(tiny_model: Path, adapter: Path) -> None:
     (adapter / "README.md").write_text("mine")
     attach_adapter(fresh(tiny_model).model, adapter)
+
+
+def test_the_settings_of_an_adapter_do_not_depend_on_the_order_of_a_set(adapter: Path) -> None:
+    targets = json.loads((adapter / "adapter_config.json").read_text())["target_modules"]
+    assert targets == sorted(targets)

@@ -323,6 +323,24 @@ def test_memory_that_does_not_suffice_is_said(answerer, monkeypatch):
         answerer.answer("Why?")
 
 
+def test_memory_for_some_of_the_answers_gives_all_of_them(answerer, monkeypatch):
+    examples = [QAExample(id=str(i), question=q, answer="") for i, q in enumerate(QUESTIONS)]
+    expected = {i: (said(b), said(t)) for i, b, t in answerer.answer_pairs(examples)}
+    original, sizes = answerer.model.generate, []
+
+    def small(*args, **kwargs):
+        rows = len(kwargs["input_ids"])
+        if rows > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(rows)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(answerer.model, "generate", small)
+    got = {i: (said(b), said(t)) for i, b, t in answerer.answer_pairs(examples)}
+    assert got == expected
+    assert sizes and max(sizes) <= 3
+
+
 def test_many_threads_get_the_answers_they_asked_for(answerer):
     expected = {q: said(answerer.answer(q)) for q in QUESTIONS}
     got: dict[str, object] = {}

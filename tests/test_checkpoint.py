@@ -26,6 +26,7 @@ PROGRESS = Progress(
     tokens=99,
     best_step=2,
     best_loss=0.5,
+    halvings=2,
     last_loss=0.75,
     train_loss=0.1,
     best_rouge=0.25,

@@ -156,7 +156,6 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     for event in execute(run):
         if isinstance(event, Checkpointed) and event.step == 12:
             break
-    (run.path / "process.json").unlink()
     path = run.checkpoint / "optimizer.pt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -232,7 +231,6 @@ def test_signals_are_heard_while_it_loads(config: TrainConfig, whole: Run, tmp_p
     processes.note(run.path, os.getpid())
     list(execute(run))
     assert run.status() == "stopped" and not run.has_adapter()
-    (run.path / "stop-requested").unlink()
     list(execute(run, resume=True))
     assert adapter_bytes(run) == adapter_bytes(whole)
     first = {"type": "checkpointed", "step": 0}

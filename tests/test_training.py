@@ -17,7 +17,16 @@ from qa_lora.batching import IGNORED, collate, encode
 from qa_lora.config import TrainConfig
 from qa_lora.data import load_split
 from qa_lora.errors import ModelError, QALoRAError, TrainingError
-from qa_lora.events import Checkpointed, Evaluated, Event, Finished, Probed, Started, Step
+from qa_lora.events import (
+    Checkpointed,
+    Evaluated,
+    Event,
+    Finished,
+    MemoryRanOut,
+    Probed,
+    Started,
+    Step,
+)
 from qa_lora.models import load_base
 from qa_lora.training import train
 
@@ -233,24 +242,106 @@ def test_best_adapter_is_kept_not_the_last(config: TrainConfig, tmp_path: Path) 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_adapter(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import qa_lora.optimizer_step as module
+    import qa_lora.training as module
 
-    original = module.summed_nll
-    poisoned = False
+    prepared: list[Any] = []
+    original = module.prepare
 
-    def nll(run: Any, batch: Any, **options: Any) -> torch.Tensor:
-        value = original(run, batch, **options)
-        return value * float("nan") if poisoned else value
+    def spy(*arguments: Any) -> Any:
+        prepared.append(original(*arguments))
+        return prepared[-1]
 
-    monkeypatch.setattr(module, "summed_nll", nll)
+    monkeypatch.setattr(module, "prepare", spy)
     seen: list[Event] = []
     with pytest.raises(TrainingError, match=r"loss became nan .* in step 6"):
         for event in train(config, tmp_path):
             seen.append(event)
-            poisoned = poisoned or (isinstance(event, Step) and event.step == 5)
+            if isinstance(event, Step) and event.step == 5:
+                head = prepared[0].model.get_base_model().lm_head.weight
+                head.data[:, 0] = float("nan")
     assert isinstance(seen[-1], Step)
     for value in weights(tmp_path).values():
         assert torch.isfinite(value).all()
+
+
+class Memory:
+    """A device that holds so many tokens: larger forward passes fail as torch fails."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.largest = 0
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from qa_lora.packed import PackedModel
+
+        original = PackedModel.loss_and_gradients
+
+        def limited(model: PackedModel, rows: Any, **options: Any) -> torch.Tensor:
+            if sum(row.tokens for row in rows) > self.tokens:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            self.largest = max(self.largest, len(rows))
+            return original(model, rows, **options)
+
+        monkeypatch.setattr(PackedModel, "loss_and_gradients", limited)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_result(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = changed(config, lora_dropout=0.0)
+    whole = list(train(config, tmp_path / "whole"))
+    memory = Memory(tokens=150)
+    memory.install(monkeypatch)
+    parts = list(train(config, tmp_path / "parts"))
+    halved = [event for event in parts if isinstance(event, MemoryRanOut)]
+    rows = [event.micro_rows for event in halved]
+    assert rows and rows[0] < 8 and rows == sorted(set(rows), reverse=True)
+    assert memory.largest <= 4
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-5)
+    assert [e.step for e in parts if isinstance(e, Step)] == list(range(1, 13))
+
+
+def test_a_run_that_ran_out_of_memory_resumes_to_the_same_bytes(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Memory(tokens=150).install(monkeypatch)
+    whole = list(train(config, tmp_path / "whole"))
+    first: list[Event] = []
+    collect(train(config, tmp_path / "parts", should_stop=lambda: len(losses(first)) >= 5), first)
+    second = list(train(config, tmp_path / "parts", resume=True))
+    assert not [event for event in second if isinstance(event, MemoryRanOut)]
+    assert losses(first) + losses(second) == losses(whole)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_out_of_memory_at_one_row_says_what_to_change(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Memory(tokens=1).install(monkeypatch)
+    with pytest.raises(TrainingError, match=r"even one row.* Lower max_source_tokens"):
+        list(train(config, tmp_path))
+
+
+@pytest.mark.parametrize("batch_tokens", [64, 150])
+def test_a_token_budget_cuts_the_batch_and_keeps_the_result(
+    config: TrainConfig, tmp_path: Path, batch_tokens: int
+) -> None:
+    config = changed(config, lora_dropout=0.0)
+    whole = list(train(config, tmp_path / "a"))
+    parts = list(train(changed(config, batch_tokens=batch_tokens), tmp_path / "b"))
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-5)
+
+
+def test_packed_and_plain_training_are_the_same(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qa_lora.session as module
+
+    config = changed(config, lora_dropout=0.0, target_modules="all-linear")
+    packed = list(train(config, tmp_path / "packed"))
+    monkeypatch.setattr(module, "why_not", lambda model: "this test compares")
+    plain = list(train(config, tmp_path / "plain"))
+    assert losses(packed) == pytest.approx(losses(plain), rel=1e-5)
 
 
 def test_target_that_matches_nothing_is_named(config: TrainConfig, tmp_path: Path) -> None:
@@ -418,8 +509,11 @@ def test_gradient_checkpointing_computes_twice_and_changes_no_number(
         def count(module: object, *_: object, name: str = name) -> None:
             forwards[name] += isinstance(module, T5LayerSelfAttention)
 
-        settings = changed(config, gradient_checkpointing=name == "with", max_steps=5)
-        with torch.nn.modules.module.register_module_forward_hook(count):
+        # With the base's dropout both are computed the plain way, by modules that can be counted.
+        settings = changed(
+            config, gradient_checkpointing=name == "with", base_dropout=True, max_steps=5
+        )
+        with torch.nn.modules.module.register_module_forward_pre_hook(count):
             stories[name] = list(train(settings, tmp_path / name))
     assert losses(stories["without"]) == losses(stories["with"])
     assert same(weights(tmp_path / "without"), weights(tmp_path / "with"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
@@ -156,6 +157,9 @@ def to_settings(values: Sequence[Any]) -> dict[str, Any]:
             value = None
         elif kind is int and _is_whole(value):
             value = int(value)
+        elif kind is float and isinstance(value, str):
+            with suppress(ValueError):  # what is no number is said by the settings themselves
+                value = float(value)
         settings[name] = value
     return settings
 
