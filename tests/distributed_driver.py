@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-import qa_lora.optimizer_step as step_module
 from qa_lora import distributed
 from qa_lora.config import TrainConfig
 from qa_lora.errors import DataError, QALoRAError
 from qa_lora.events import Step
 from qa_lora.gradient_sync import copy_from_first, sum_gradients
+from qa_lora.packed import PackedModel
 from qa_lora.training import train
 
 
@@ -90,14 +90,14 @@ def gradients(me: int) -> dict[str, Any]:
 def a_step_fails(folder: Path, me: int) -> list[str]:
     """The second process breaks in the third step, while the first one is well."""
     config = TrainConfig.from_yaml(folder / "settings.yaml")
-    original, steps = step_module.summed_nll, 0
+    original, steps = PackedModel.loss_and_gradients, 0
 
     def nll(*arguments: Any, **options: Any) -> torch.Tensor:
         if me == 1 and steps == 2:
             raise ZeroDivisionError("division by zero")
         return original(*arguments, **options)
 
-    step_module.summed_nll = nll
+    PackedModel.loss_and_gradients = nll
     try:
         for event in train(config, folder / "run"):
             steps += isinstance(event, Step)
@@ -108,3 +108,4 @@ def a_step_fails(folder: Path, me: int) -> list[str]:
 
 if __name__ == "__main__":
     (stop_and_go_on if "stop" in sys.argv else main)(Path(sys.argv[1]))
+    distributed.leave()
