@@ -6,8 +6,9 @@ A tracker only watches: when it fails, that is said once, and the training goes 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,10 @@ class Tracker:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """A block whose failure ends the tracker and nothing else."""
+        """A block whose failure ends the tracker and nothing else; stdout stays the command's."""
         try:
-            yield
+            with redirect_stdout(sys.stderr):
+                yield
         except Exception as error:  # each tracker raises what its network or disk raises
             self._working = False
             logging.getLogger(__name__).warning(

@@ -267,7 +267,9 @@ def test_a_disk_that_is_full_ends_both_with_one_sentence(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings_of", [{}, {"use_dora": True, "gradient_checkpointing": True}], ids=["plain", "DoRA"]
+    "settings_of",
+    [{}, {"use_dora": True, "gradient_checkpointing": True}, {"precision": "bf16"}],
+    ids=["plain", "DoRA", "bf16"],
 )
 def test_shards_give_what_one_process_gives(
     tiny_model: Path,
@@ -294,13 +296,14 @@ def test_shards_give_what_one_process_gives(
     code, _, err = ended(process)
     assert code == 0, err
     first, second = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
-    assert first == second == pytest.approx(expected, rel=1e-5)
+    exact = several.precision == "fp32"
+    assert first == second == pytest.approx(expected, rel=1e-5 if exact else 2e-2)
     weights = [
         load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
         for name in ("alone", "parts")
     ]
     assert weights[0].keys() == weights[1].keys()
-    for name, value in weights[0].items():
+    for name, value in weights[0].items() if exact else ():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5)
 
 

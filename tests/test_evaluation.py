@@ -238,8 +238,8 @@ def test_dora_is_scored_in_two_passes_against_the_same_base(run, report, lively_
     assert not answerer._mixes
     dora = evaluate(made, answerer=answerer, save=False)
     assert [row.base for row in dora.examples] == [row.base for row in report.examples]
-    assert [row.tuned for row in dora.examples] != [row.base for row in dora.examples]
     assert dora.base == report.base
+    assert [row.tuned for row in dora.examples] != [row.base for row in dora.examples]
 
 
 def test_an_evaluation_that_is_to_stop_gives_no_report(run, answerer):
