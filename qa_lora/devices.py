@@ -68,7 +68,8 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"CPU, {torch.get_num_threads()} cores"
+        cores = torch.get_num_threads()
+        return f"CPU, {cores} core{'' if cores == 1 else 's'}"
     return f"Apple GPU ({platform.machine()})"
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from qa_lora.config import BATCH_TOKENS, TrainConfig
 from qa_lora.data.split import DataSplit
+from qa_lora.estimate.shapes import has_tokenizer
 from qa_lora.prompts import PromptTemplate
 
-__all__ = ["RowLengths", "largest_micro_batch", "row_lengths"]
+__all__ = ["RowLengths", "count_rows", "largest_micro_batch", "row_lengths"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,25 @@ def row_lengths(
         len(split.test),
         count_tokens is not None,
     )
+
+
+def count_rows(config: TrainConfig) -> RowLengths:
+    """Lengths of the rows that a config names; loads torch if the model's tokenizer lies here.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        QALoRAError: If the data cannot be used.
+    """
+    from qa_lora.data import load_split
+
+    split = load_split(config)
+    if not has_tokenizer(config.model):
+        return row_lengths(split, config)
+    from qa_lora.batching import token_counter
+
+    return row_lengths(split, config, token_counter(config.model))
 
 
 def largest_micro_batch(

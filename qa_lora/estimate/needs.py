@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from qa_lora.config import TrainConfig
 from qa_lora.estimate.activations import packed_bytes, plain_bytes
-from qa_lora.estimate.lengths import RowLengths, largest_micro_batch, row_lengths
-from qa_lora.estimate.shapes import ModelShape, has_tokenizer, model_shape
+from qa_lora.estimate.lengths import RowLengths, count_rows, largest_micro_batch
+from qa_lora.estimate.shapes import ModelShape, model_shape
 from qa_lora.estimate.speed import PastRun, is_plain, past_runs, token_rates
 
 __all__ = ["Estimate", "Part", "Room", "estimate", "estimate_config", "this_room"]
@@ -173,15 +173,8 @@ def estimate_config(config: TrainConfig, runs_dir: Path) -> Estimate:
     Raises:
         QALoRAError: If the data cannot be used, or the model's size is not known.
     """
-    from qa_lora.data import load_split
-
     shape = model_shape(config.model)
-    count_tokens = None
-    if has_tokenizer(config.model):
-        from qa_lora.batching import token_counter
-
-        count_tokens = token_counter(config.model)
-    lengths = row_lengths(load_split(config), config, count_tokens)
+    lengths = count_rows(config)
     return estimate(config, shape, this_room(config.precision), lengths, past_runs(runs_dir))
 
 
@@ -283,11 +276,11 @@ def _duration(low: float, high: float) -> str:
     for unit, size in (("s", 1), ("min", 60), ("h", 3600), ("days", 86_400)):  # noqa: B007
         if high < 90 * size:
             break
-    return f"{_range(low / size, high / size)} {unit}"
+    return f"{_range(low / size, high / size, whole_from=3)} {unit}"
 
 
-def _range(low: float, high: float) -> str:
+def _range(low: float, high: float, whole_from: float = 10) -> str:
     """Two numbers as one, with as many digits as they are worth."""
-    digits = 1 if high < 10 else 0
+    digits = 0 if high >= whole_from else 1
     first, last = f"{low:.{digits}f}", f"{high:.{digits}f}"
     return first if first == last else f"{first}\N{EN DASH}{last}"
