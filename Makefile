@@ -37,8 +37,9 @@ install: $(INSTALLED) ## the environment of the app, not started
 
 install-dev: $(INSTALLED_DEV) ## the environment of the tests, not run
 
-docs: $(INSTALLED_DEV) ## write docs/settings.md again from the settings in qa_lora/config.py
+docs: $(INSTALLED_DEV) ## write docs/settings.md and docs/scaling.md again from the code
 	$(PY) docs/make_settings.py
+	$(PY) docs/make_scaling.py
 
 space-card: $(INSTALLED_DEV) ## write README's front matter again from spaces_config.yaml
 	$(PY) -m qa_lora.spaces

@@ -15,20 +15,12 @@ class ModelChoice:
     label: str
     parameters: int
 
-    def training_bytes(self, bytes_per_weight: int = 2) -> int:
-        """Rough memory of a LoRA training: frozen weights, and a fifth again for the rest.
-
-        Activations at the default lengths, adapter and optimizer come on top of the weights;
-        0.5 GB is what Python and the libraries take.
-        """
-        return int(self.parameters * bytes_per_weight * 1.2) + 500_000_000
-
     @property
     def description(self) -> str:
-        """Parameters and memory in a few words, such as "248 M parameters, about 1.1 GB"."""
+        """Parameters in a few words, such as "248 M parameters"."""
         count = self.parameters / 1e6
         size = f"{count / 1000:.2f} B" if count >= 1000 else f"{count:.3g} M"
-        return f"{size} parameters, about {self.training_bytes() / 1e9:.1f} GB"
+        return f"{size} parameters"
 
 
 POCKET = "pocket"

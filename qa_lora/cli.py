@@ -78,6 +78,11 @@ def build_parser() -> argparse.ArgumentParser:
     train = _add(commands, "train", _train, "train an adapter, with a progress bar")
     train.add_argument("--config", metavar="F.yaml", help="settings; options override them")
     train.add_argument("--preset", choices=list(PRESETS), help="settings to start from")
+    train.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what it needs and whether it fits; train nothing",
+    )
     _add_knobs(train)
 
     resume = _add(commands, "resume", _resume, "go on with a stopped or interrupted run")
@@ -178,7 +183,17 @@ def _demo(parsed: argparse.Namespace) -> Result:
 def _train(parsed: argparse.Namespace) -> Result:
     settings = read_settings(parsed.config) if parsed.config else {}
     config = TrainConfig.build(parsed.preset, **{**settings, **_knobs(parsed)})
+    if parsed.dry_run:
+        return _estimate(config, parsed)
     return _train_run(_create(config, parsed), parsed)
+
+
+def _estimate(config: TrainConfig, parsed: argparse.Namespace) -> Result:
+    from qa_lora.estimate import estimate_config
+
+    found = estimate_config(config, parsed.runs_dir)
+    terminal.show_estimate(found, quiet=parsed.json)
+    return found.to_dict()
 
 
 def _create(config: TrainConfig, parsed: argparse.Namespace) -> runs.Run:

@@ -15,9 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from qa_lora.errors import ConfigError, shorten
 from qa_lora.presets import PRESETS
 
-__all__ = ["GROUPS", "PRESETS", "TrainConfig", "read_settings"]
+__all__ = ["BATCH_TOKENS", "GROUPS", "PRESETS", "TrainConfig", "read_settings"]
 
 GROUPS = ("Task", "Data", "Prompt", "LoRA", "Optimisation", "Lengths", "Evaluation", "Saving")
+
+
+BATCH_TOKENS = {"cpu": 2048, "gpu": 32_768}
+"""batch_tokens where it is empty: enough for fast products, few enough for caches and memory."""
 
 
 def knob(default: Any, group: str, help: str, **bounds: Any) -> Any:

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -16,6 +17,7 @@ __all__ = [
     "choose_dtype",
     "device_name",
     "device_summary",
+    "free_memory_bytes",
     "is_out_of_memory",
     "peak_memory_bytes",
 ]
@@ -66,7 +68,8 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"CPU, {torch.get_num_threads()} cores"
+        cores = torch.get_num_threads()
+        return f"CPU, {cores} core{'' if cores == 1 else 's'}"
     return f"Apple GPU ({platform.machine()})"
 
 
@@ -79,6 +82,22 @@ def device_summary(precision: str = "auto") -> DeviceSummary:
     else:
         memory = psutil.virtual_memory().total
     return DeviceSummary(device_name(device), short, memory)
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """Memory that is free on a device now, within what a container may use."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text("ascii"))
+        # Not memory.current: pages of files count there, and give way.
+        lines = (group / "memory.stat").read_text("ascii").splitlines()
+        used = next(int(line.split()[1]) for line in lines if line.startswith("anon "))
+    except (OSError, ValueError, StopIteration):  # no such group, or "max"
+        return free
+    return max(0, min(free, limit - used))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

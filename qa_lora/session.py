@@ -20,7 +20,7 @@ from qa_lora import distributed, sharding
 from qa_lora.adapters import attach_lora
 from qa_lora.batching import EncodedExample, encode, epoch_batches
 from qa_lora.checkpoint import Progress
-from qa_lora.config import TrainConfig
+from qa_lora.config import BATCH_TOKENS, TrainConfig
 from qa_lora.continuing import continue_adapter
 from qa_lora.data import DataSplit
 from qa_lora.data.example import QAExample
@@ -33,9 +33,6 @@ from qa_lora.sharding import whole
 from qa_lora.tracking import check_installed
 
 __all__ = ["Session", "prepare", "rate_share"]
-
-CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 32_768
-"""Real tokens of a micro-batch: enough for efficient products, few enough for caches and memory."""
 
 
 @dataclass
@@ -226,7 +223,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         validation_examples=split.validation[: config.validation_rows],
         batch_size=config.batch_size,
         batch_tokens=config.batch_tokens
-        or (CPU_BATCH_TOKENS if accelerator.device.type == "cpu" else GPU_BATCH_TOKENS),
+        or BATCH_TOKENS["cpu" if accelerator.device.type == "cpu" else "gpu"],
         effective_batch_size=effective,
         total_steps=total_steps,
         max_grad_norm=config.max_grad_norm or math.inf,

@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from qa_lora.events import (
@@ -32,12 +32,16 @@ from qa_lora.report import Report, headline
 from qa_lora.runs import Run, place
 from qa_lora.turns import ordinal
 
+if TYPE_CHECKING:
+    from qa_lora.estimate import Estimate
+
 __all__ = [
     "Bar",
     "Training",
     "hang_up",
     "say",
     "show_answers",
+    "show_estimate",
     "show_headline",
     "show_lines",
     "show_place",
@@ -289,6 +293,23 @@ def summary(run: Run) -> dict[str, Any]:
             case _:
                 pass
     return values
+
+
+def show_estimate(found: Estimate, *, quiet: bool = False) -> None:
+    """What a training needs: memory by parts, then time."""
+    if quiet:
+        return
+    table = Table("memory", Column("GB", justify="right"), "", box=None)
+    for part in found.parts:
+        table.add_row(part.name, f"{part.bytes / 1e9:.3f}", part.why)
+    table.add_row("together", found.memory.removesuffix(" GB"), "")
+    _out.print(table)
+    low, high = found.tokens_per_second
+    say(found.sentence)
+    say(
+        f"{found.steps:,} steps, {found.epochs:.1f} epochs: about {found.time}; an epoch takes "
+        f"{found.epoch_time}, at {low:,.0f} to {high:,.0f} tokens/s by {found.speed_from}."
+    )
 
 
 def show_runs(found: Sequence[Mapping[str, Any]], runs_dir: Path, *, quiet: bool = False) -> None:

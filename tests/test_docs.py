@@ -25,6 +25,11 @@ def test_settings_page_is_current() -> None:
     assert (ROOT / "docs" / "settings.md").read_text("utf-8") == text, "run: make docs"
 
 
+def test_scaling_page_is_current() -> None:
+    text = runpy.run_path(str(ROOT / "docs" / "make_scaling.py"))["text"]()
+    assert (ROOT / "docs" / "scaling.md").read_text("utf-8") == text, "run: make docs"
+
+
 def test_settings_page_names_every_setting_and_preset() -> None:
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
     assert re.findall(r"^\| `(\w+)`", page, re.MULTILINE) == list(TrainConfig.model_fields)

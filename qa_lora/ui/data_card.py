@@ -20,7 +20,7 @@ from qa_lora.ui.words import note
 if TYPE_CHECKING:
     from qa_lora.data.checks import DataReport
 
-__all__ = ["Checked", "check_data", "keep_upload", "refuse_server_paths"]
+__all__ = ["Checked", "check_data", "keep_upload", "refuse_server_paths", "state_of"]
 
 
 # Settings that change nothing in a check, at their defaults, so that they share what was checked.
@@ -55,7 +55,7 @@ def check_data(
         if warm_up is not None:
             warm_up()
         counted = warm_up is not None and _has_tokenizer(config.model)
-        return _check(config.model_copy(update=_UNUSED), counted, _state(config.data))
+        return _check(config.model_copy(update=_UNUSED), counted, state_of(config.data))
     except ConfigError as error:
         return Checked(note(f"The data is not checked yet: {error}", "warn"))
     except ColumnsError as error:
@@ -74,7 +74,8 @@ def _check(config: TrainConfig, counted: bool, state: tuple[int, int]) -> Checke
     return Checked(_card(report))
 
 
-def _state(source: str) -> tuple[int, int]:
+def state_of(source: str) -> tuple[int, int]:
+    """When a file was changed and its size; zeros for what is no file."""
     try:
         stat = Path(source).stat()
     except (OSError, ValueError):

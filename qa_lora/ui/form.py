@@ -226,16 +226,16 @@ def as_yaml(settings: Mapping[str, Any]) -> str:
 def model_choices() -> list[tuple[str, str]]:
     """The base models by name, with their sizes."""
     return [
-        (f"{model.label} · {model.description.split(',')[0].removesuffix(' parameters')}", model.id)
+        (f"{model.label} · {model.description.removesuffix(' parameters')}", model.id)
         for model in MODELS
     ]
 
 
 def model_info(model_id: str) -> str:
-    """What a base model weighs and needs, in one line under its control."""
+    """How large a base model is, in one line under its control."""
     for model in MODELS:
         if model.id == model_id:
-            return f"{model.description} of memory. Any folder or Hub id can be typed."
+            return f"{model.description}. Any folder or Hub id can be typed."
     return "A folder or a Hub id; its size is known once it is loaded."
 
 

@@ -13,6 +13,7 @@ from qa_lora.presets import PRESETS
 from qa_lora.ui import form, train_view
 from qa_lora.ui.charts import HOVER
 from qa_lora.ui.engine import Engine
+from qa_lora.ui.needs_line import WAITING
 from qa_lora.ui.series import Progress
 from qa_lora.ui.words import note
 
@@ -34,6 +35,7 @@ class TrainTab:
     card: Any
     columns: Any
     advanced: Any
+    needs: Any
     start: Any
     stop: Any
     resume: Any
@@ -94,6 +96,7 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 height=84,
                 elem_id="upload",
             )
+            needs = gr.HTML(WAITING, elem_id="needs", js_on_load=None)
             with gr.Row():
                 start = gr.Button("Start", variant="primary", elem_id="start", min_width=90)
                 stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=70)
@@ -156,7 +159,7 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
             stats = gr.HTML(train_view.stats_html(progress), elem_id="stats", js_on_load=None)
             probes = gr.HTML(train_view.probes_html(progress), elem_id="probes", js_on_load=None)
     return TrainTab(
-        preset, controls, upload, card, columns, advanced, start, stop, resume, message, busy,
-        copy_command, copy_yaml, copied, offered, marked, slot, compare, scores, log, smoothing,
-        chart, stats, probes,
+        preset, controls, upload, card, columns, advanced, needs, start, stop, resume, message,
+        busy, copy_command, copy_yaml, copied, offered, marked, slot, compare, scores, log,
+        smoothing, chart, stats, probes,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from qa_lora.ui import form, train_view
 from qa_lora.ui.data_card import Checked, check_data, keep_upload, refuse_server_paths
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header, run_choices
+from qa_lora.ui.needs_line import needs_html
 from qa_lora.ui.series import Progress
 from qa_lora.ui.train import BUNDLED, COLUMNS, TrainTab
 from qa_lora.ui.words import note
@@ -178,6 +179,11 @@ def wire_train(
                 updates[tab.controls[name]] = gr.Dropdown(choices=list(checked.columns))
         return updates
 
+    def needs(*form_values: Any) -> str:
+        """What a training with these settings would need."""
+        settings = form.to_settings(form_values)
+        return needs_html(settings, uploads, engine.runs_dir, engine.warm_up)
+
     def copy_command(*form_values: Any) -> str:
         return _or_warn(form.as_command, form.to_settings(form_values), str(engine.runs_dir))
 
@@ -219,6 +225,9 @@ def wire_train(
             trigger, check, checked, outputs, trigger_mode="always_last", **busy_data,
         )  # fmt: skip
         first.then(check_tokens, checked, outputs, **quiet)
+
+    # Without triggers: when the page opens and at each change.
+    gr.on(None, needs, values, tab.needs, trigger_mode="always_last", **quiet)
 
     for button, make in ((tab.copy_command, copy_command), (tab.copy_yaml, copy_yaml)):
         made = button.click(make, values, tab.copied, **quiet)

@@ -69,6 +69,31 @@ def test_the_first_page_is_ready_to_start(page: Any, app: App) -> None:
     expect(page.locator("#headline")).to_contain_text("no adapter yet")
 
 
+def test_needs_are_said_before_start_and_follow_the_form(page: Any, app: App) -> None:
+    needs = page.locator("#needs")
+    expect(needs).to_contain_text(
+        re.compile(r"needs [\d.–]+ GB, about [\d.–]+ (s|min)"), timeout=SLOW
+    )
+    memory, time_ = needs.locator("b").first, needs.locator("b").last
+    expect(memory).to_have_attribute("title", re.compile("weights: .*activations: .*free", re.S))
+    expect(time_).to_have_attribute("title", re.compile("400 steps"))
+    expect(needs.locator(".note")).to_have_count(0)
+
+    settings(page, max_steps=7)
+    expect(time_).to_have_attribute("title", re.compile("^7 steps"))
+    model = page.locator("#set-model input")
+    for name, said in (
+        ("google/flan-t5-xxl", "needs"),
+        ("nobody/nothing", "How large nobody/nothing is is not known"),
+    ):
+        model.fill(name)
+        model.press("Enter")
+        expect(needs).to_contain_text(said)
+        if said == "needs":
+            expect(memory).to_have_attribute("title", re.compile("11,135,332,352 frozen"))
+    assert app.runs() == []
+
+
 def test_training_goes_on_whatever_the_pages_do(
     page: Any, new_page: Callable[..., Any], app: App
 ) -> None:

@@ -1,0 +1,100 @@
+"""How long the rows of a training are, in tokens; loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qa_lora.config import BATCH_TOKENS, TrainConfig
+from qa_lora.data.split import DataSplit
+from qa_lora.estimate.shapes import has_tokenizer
+from qa_lora.prompts import PromptTemplate
+
+__all__ = ["RowLengths", "count_rows", "largest_micro_batch", "row_lengths"]
+
+
+@dataclass(frozen=True)
+class RowLengths:
+    """Source and target tokens of the rows to train on, cut at the limits."""
+
+    train: tuple[tuple[int, int], ...]
+    validation: tuple[tuple[int, int], ...]
+    test_rows: int
+    exact: bool
+    """Whether the model's tokenizer counted them; else a token is taken as four letters."""
+
+    @property
+    def tokens(self) -> int:
+        """Of all rows to train on."""
+        return sum(s + t for s, t in self.train)
+
+
+def row_lengths(
+    split: DataSplit,
+    config: TrainConfig,
+    count_tokens: Callable[[list[str]], list[int]] | None = None,
+) -> RowLengths:
+    """Lengths of the rows of a split.
+
+    Args:
+        split: The rows.
+        config: The settings.
+        count_tokens: Gives each text's length in the model's tokens, the end token included; where
+            it is None, a token is taken as four letters.
+    """
+    template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
+    count = count_tokens or (lambda texts: [len(text) // 4 + 2 for text in texts])
+
+    def of(rows: Sequence[Any]) -> tuple[tuple[int, int], ...]:
+        prompts = count([template.render(e.question, e.context, e.history) for e in rows])
+        answers = count([e.answer for e in rows])
+        return tuple(
+            (min(s, config.max_source_tokens), min(t, config.max_target_tokens))
+            for s, t in zip(prompts, answers, strict=True)
+        )
+
+    return RowLengths(
+        of(split.train),
+        of(split.validation[: config.validation_rows]),
+        len(split.test),
+        count_tokens is not None,
+    )
+
+
+def count_rows(config: TrainConfig) -> RowLengths:
+    """Lengths of the rows that a config names; loads torch if the model's tokenizer lies here.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        QALoRAError: If the data cannot be used.
+    """
+    from qa_lora.data import load_split
+
+    split = load_split(config)
+    if not has_tokenizer(config.model):
+        return row_lengths(split, config)
+    from qa_lora.batching import token_counter
+
+    return row_lengths(split, config, token_counter(config.model))
+
+
+def largest_micro_batch(
+    config: TrainConfig, kind: str, lengths: RowLengths
+) -> list[tuple[int, int]]:
+    """The rows that are most likely to fill the memory: the longest, as many as fit a micro-batch.
+
+    Batches are of rows of like length, so one of them holds about the longest rows there are.
+    """
+    limit = config.batch_tokens or BATCH_TOKENS[kind]
+    found: list[tuple[int, int]] = []
+    tokens = 0
+    # Of two rows as long, the one with the longer answer keeps more.
+    for row in sorted(lengths.train, key=lambda row: (sum(row), row[1]), reverse=True):
+        if found and (len(found) == config.batch_size or tokens + sum(row) > limit):
+            break
+        found.append(row)
+        tokens += sum(row)
+    return found or [(config.max_source_tokens, config.max_target_tokens)]
