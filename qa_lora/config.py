@@ -6,6 +6,7 @@ the fields of :class:`TrainConfig`: their type, bounds, group and one sentence o
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -344,7 +345,11 @@ class TrainConfig(BaseModel):
 
     def to_yaml(self) -> str:
         """All settings as YAML, in the order they are declared."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        values = self.model_dump()
+        # YAML reads these as ends of lines, so a text with one is written in escapes.
+        text = json.dumps(values, ensure_ascii=False)
+        plain = not any(sign in text for sign in "\x85\u2028\u2029")
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=plain)
 
     def changed(self) -> dict[str, Any]:
         """The settings that differ from their defaults."""
