@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,12 @@ class Tracker:
         if self._working:
             with self._alone():
                 for tracker in self._accelerator.trackers:
-                    tracker.finish()
+                    if tracker.name == "trackio":
+                        # Accelerate's tracker would leave the run for trackio to finish at exit
+                        # once more, with a line after this process's last one.
+                        import_module("trackio").finish()
+                    else:
+                        tracker.finish()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
