@@ -188,7 +188,7 @@ def this_room(precision: str) -> Room:
 
     device = devices.choose_device()
     return Room(
-        "gpu" if device.type == "cuda" else "cpu",
+        "cpu" if device.type == "cpu" else "gpu",
         devices.device_name(device),
         "bf16" if "bfloat16" in str(devices.choose_dtype(precision, device)) else "fp32",
         devices.free_memory_bytes(device),

@@ -224,10 +224,10 @@ def wire_train(
         first = gr.on(
             trigger, check, checked, outputs, trigger_mode="always_last", **busy_data,
         )  # fmt: skip
-        first.then(check_tokens, checked, outputs, **quiet)
-
-    # Without triggers: when the page opens and at each change.
-    gr.on(None, needs, values, tab.needs, trigger_mode="always_last", **quiet)
+        counted = first.then(check_tokens, checked, outputs, **quiet)
+        if trigger is None:  # when the page opens and at each change
+            # Not at once: what it waits for would hold up the first page.
+            counted.then(needs, values, tab.needs, **quiet)
 
     for button, make in ((tab.copy_command, copy_command), (tab.copy_yaml, copy_yaml)):
         made = button.click(make, values, tab.copied, **quiet)
