@@ -266,7 +266,8 @@ def _measured() -> list[str]:
         "",
         _wrapped(
             "On two CPU cores of a virtual machine, fp32: tokens a second by "
-            "`benchmarks/train_throughput.py`, memory by `benchmarks/memory_estimate.py` with one thread. "
+            "`benchmarks/train_throughput.py`, memory by `benchmarks/memory_estimate.py` with one "
+            "thread. "
             "All other figures on this page are the model's."
         ),
         "",

@@ -222,8 +222,8 @@ def _parts(
             checkpointing=config.gradient_checkpointing,
         )
     weights = shape.parameters * weight
-    if packed and room.kind == "cpu" and weight == shape.stored_bytes:
-        # Weights are read from the file as they are used, and what was joined is there twice.
+    if packed and room.kind == "cpu":
+        # What was joined is there twice: in the file's pages, or as pieces that the heap keeps.
         weights += shape.joined_parameters * weight
     adapter = 4 * shape.adapter_parameters(
         config.lora_r, config.target_modules, dora=config.use_dora

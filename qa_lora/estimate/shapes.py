@@ -47,8 +47,6 @@ class ModelShape:
     """Whether the embedding is the lm_head, too."""
     buckets: int = 32
     """Of relative positions."""
-    stored_bytes: int = 4
-    """Of a weight in its file."""
 
     @property
     def inner(self) -> int:
@@ -208,7 +206,6 @@ def _from_config(values: Mapping[str, Any], folder: Path) -> ModelShape:
     layers = int(values["num_layers"])
     stored = _stored(folder)
     tied = bool(values.get("tie_word_embeddings", True)) if stored is None else HEAD not in stored
-    dtypes = {entry["dtype"] for entry in (stored or {}).values() if "dtype" in entry}
     return ModelShape(
         d_model=int(values["d_model"]),
         d_ff=int(values["d_ff"]),
@@ -220,12 +217,11 @@ def _from_config(values: Mapping[str, Any], folder: Path) -> ModelShape:
         gated=str(values.get("feed_forward_proj", "relu")).startswith("gated"),
         tied=tied,
         buckets=int(values.get("relative_attention_num_buckets", 32)),
-        stored_bytes=2 if dtypes and dtypes <= {"BF16", "F16"} else 4,
     )
 
 
-def _stored(folder: Path) -> dict[str, Any] | None:
-    """Names and formats of a model's tensors, from the head of its file; None if that is not one.
+def _stored(folder: Path) -> set[str] | None:
+    """Names of a model's tensors, from the head of its file; None if that is not one.
 
     A checkpoint may hold an lm_head of its own although its config says that it is tied: then
     transformers does not tie it.
@@ -236,4 +232,4 @@ def _stored(folder: Path) -> dict[str, Any] | None:
             header = json.loads(file.read(min(length, LARGEST_HEADER)))
     except (OSError, ValueError, struct.error):
         return None
-    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+    return set(header)
