@@ -243,7 +243,7 @@ def _sharded() -> list[str]:
         _wrapped(
             f"FLAN-T5 XXL has {shape.parameters * 2 / 1e9:.0f} GB of weights in bf16, so a GPU of "
             f"{smallest(shape, 'gpu')} trains it alone, and a copy on each of several is faster "
-            "than shards. On smaller ones FSDP or ZeRO-3 divides the weights and gathers them "
+            "than shards. On smaller ones FSDP divides the weights and gathers them "
             "twice a micro-batch. Rows then take the plain path, which is slower than the packed "
             "one; this model counts the gathering only."
         ),
