@@ -247,6 +247,15 @@ def _validation_loss(model: Any, rows: Any, device: torch.device) -> float:
     return total / tokens
 
 
+def flops_per_token(workload: Workload) -> float:
+    """Operations that a real token needs: 4 a parameter it passes, and those of attention."""
+    from qa_lora.estimate.shapes import model_shape
+    from qa_lora.estimate.speed import flops
+
+    rows = [(len(row.input_ids), len(row.labels)) for row in load_rows(workload)[0]]
+    return flops(model_shape(workload.model), rows) / sum(map(sum, rows))
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -257,8 +266,13 @@ def main(arguments: list[str]) -> None:
 
     loop, workload = arguments[0], Workload(**json.loads(arguments[1]))
     steps, loss = LOOPS[loop](workload)
-    peak = peak_memory_bytes(choose_device())
-    print(json.dumps({"steps": steps, "peak_memory_bytes": peak, "validation_loss": loss}))
+    found = {
+        "steps": steps,
+        "peak_memory_bytes": peak_memory_bytes(choose_device()),
+        "validation_loss": loss,
+        "flops_per_token": flops_per_token(workload),
+    }
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
