@@ -20,11 +20,15 @@ from qa_lora.sharding import evened, whole
 __all__ = ["micro_batches", "optimizer_step", "summed_nll"]
 
 
-def optimizer_step(run: Session, indices: list[int]) -> tuple[float, float, int]:
+def optimizer_step(run: Session, rows: Sequence[EncodedExample]) -> tuple[float, float, int]:
     """One optimizer step.
 
     Where memory runs out, the micro-batches are halved and the step is done anew; the effective
     batch, and so the result, stays.
+
+    Args:
+        run: What is trained.
+        rows: The effective batch, of all processes.
 
     Returns:
         The mean loss per real label token of the effective batch, the gradient's norm before
@@ -34,7 +38,6 @@ def optimizer_step(run: Session, indices: list[int]) -> tuple[float, float, int]
         NonFiniteLossError: If loss or gradient is no longer a number.
         TrainingError: If the memory does not suffice for one row.
     """
-    rows = [run.train_rows[i] for i in indices]
     label_tokens = sum(len(row.labels) for row in rows)
     mine = share(rows, distributed.count(), lambda row: row.tokens)[distributed.index()]
 
@@ -127,7 +130,9 @@ def _gradients(run: Session, mine: list[EncodedExample], label_tokens: int) -> t
     while True:
         random_state = _random_state(device)
         parts = list(micro_batches(mine, run.micro_rows, run.micro_tokens))
-        weighted = evened(parts, run.train_rows[:1]) if run.sharded else [(p, 1.0) for p in parts]
+        weighted = (
+            evened(parts, run.train_rows.many([0])) if run.sharded else [(p, 1.0) for p in parts]
+        )
         total = torch.zeros((), device=device)
         try:
             for part, weight in weighted:

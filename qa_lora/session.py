@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from qa_lora.packed import PackedModel, why_not
 from qa_lora.prompts import PromptTemplate
 from qa_lora.sharding import whole
 from qa_lora.tracking import check_installed
+from qa_lora.training_rows import TrainingRows
 
 __all__ = ["Session", "prepare", "rate_share"]
 
@@ -51,7 +52,7 @@ class Session:
     dtype: torch.dtype
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
-    train_rows: list[EncodedExample]
+    train_rows: TrainingRows
     validation_rows: list[EncodedExample]
     probes: Sequence[QAExample]
     test_rows: int
@@ -118,18 +119,19 @@ class Session:
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.train_rows) / self.effective_batch_size)
 
-    def remaining_batches(self) -> Iterator[tuple[float, list[int]]]:
-        """Row indices of each step still to do, and the epoch at that step's end."""
+    def remaining_batches(self) -> Iterator[tuple[float, list[EncodedExample]]]:
+        """The rows of each step still to do, and the epoch at that step's end."""
         first = self.progress.step // self.steps_per_epoch
-        lengths = [row.tokens for row in self.train_rows]
+        lengths = self.train_rows.lengths
         endless = chain.from_iterable(
             epoch_batches(lengths, self.effective_batch_size, seed=self.seed, epoch=epoch)
             for epoch in range(first, first + self.total_steps + 1)
         )
         done = self.progress.step - first * self.steps_per_epoch
-        batches = islice(endless, done, None)
-        for step in range(self.progress.step + 1, self.total_steps + 1):
-            yield step / self.steps_per_epoch, next(batches)
+        steps = range(self.progress.step + 1, self.total_steps + 1)
+        batches = islice(endless, done, done + len(steps))
+        for step, rows in zip(steps, self.train_rows.batches(batches), strict=True):
+            yield step / self.steps_per_epoch, rows
 
     def trainable_weights(self) -> dict[str, torch.Tensor]:
         """A copy of the weights that are trained, on the CPU."""
@@ -171,16 +173,14 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         # torch's fused attention is slow on CPUs in bf16, its backward pass above all.
         base.model.set_attn_implementation("eager")
     template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
-    train_rows, validation_rows = (
-        encode(
-            rows,
-            base.tokenizer,
-            template,
-            max_source_tokens=config.max_source_tokens,
-            max_target_tokens=config.max_target_tokens,
-        )
-        for rows in (split.train, split.validation[: config.validation_rows])
+    encoded = partial(
+        encode,
+        tokenizer=base.tokenizer,
+        template=template,
+        max_source_tokens=config.max_source_tokens,
+        max_target_tokens=config.max_target_tokens,
     )
+    train_rows = TrainingRows(split.train, encoded)
     if config.gradient_checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
     model, notice = _with_adapter(base.model, config, folder)
@@ -213,7 +213,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         optimizer=optimizer,
         scheduler=scheduler,
         train_rows=train_rows,
-        validation_rows=validation_rows,
+        validation_rows=encoded(split.validation[: config.validation_rows]),
         probes=[
             *(QAExample(id="", question=text, answer="") for text in config.probe_questions),
             *_spread(split.validation, config.probe_rows),

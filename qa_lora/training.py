@@ -151,10 +151,10 @@ def _steps(
         yield from probe(run)
 
     speed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
-    for epoch, indices in run.remaining_batches():
+    for epoch, rows in run.remaining_batches():
         step_start = time.monotonic()
         halvings = progress.halvings
-        loss, grad_norm, tokens = optimizer_step(run, indices)
+        loss, grad_norm, tokens = optimizer_step(run, rows)
         if progress.halvings > halvings:
             yield MemoryRanOut(progress.step, run.micro_rows, run.micro_tokens)
         now = time.monotonic()

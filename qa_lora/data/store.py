@@ -1,0 +1,169 @@
+"""Examples on disk: a million rows in the memory of a few thousand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from qa_lora.data.example import QAExample
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["IN_MEMORY", "StoredExamples", "collect", "pick", "read_many", "text_lengths"]
+
+IN_MEMORY = 20_000
+"""Up to so many examples stay Python objects, which are quicker to use."""
+
+CHUNK = 10_000
+"""Rows that are Python objects at a time, on the way to the disk and back."""
+
+_COLUMNS = [field.name for field in dataclasses.fields(QAExample)]
+
+
+class StoredExamples(Sequence[QAExample]):
+    """Examples in a memory-mapped Arrow file: rows that nobody reads cost 8 bytes each."""
+
+    def __init__(self, rows: Dataset, order: np.ndarray | None = None) -> None:
+        """Examples of a data set as :func:`collect` writes it.
+
+        Args:
+            rows: All of them.
+            order: (N,) which of them, in which order; all when None.
+        """
+        self._rows = rows
+        self._batches = rows.data.table.to_batches()
+        self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
+        self._order = np.arange(len(rows)) if order is None else order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> QAExample: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredExamples: ...
+    def __getitem__(self, index: int | slice) -> QAExample | StoredExamples:
+        if isinstance(index, slice):
+            return StoredExamples(self._rows, self._order[index])
+        return self.many([index])[0]
+
+    def __iter__(self) -> Iterator[QAExample]:
+        for start in range(0, len(self), CHUNK):
+            yield from self.many(range(start, min(start + CHUNK, len(self))))
+
+    def pick(self, indices: Sequence[int]) -> StoredExamples:
+        """Those with these indices, in that order; the file is shared."""
+        return StoredExamples(self._rows, self._order[np.asarray(indices, dtype=np.int64)])
+
+    def many(self, indices: Sequence[int]) -> list[QAExample]:
+        """Those with these indices, read together: much quicker than one by one."""
+        numbers = self._order[np.asarray(indices, dtype=np.int64)]
+        found: list[Any] = [None] * len(numbers)
+        batch_of = np.searchsorted(self._starts, numbers, side="right") - 1
+        # Arrow's own take() over many batches is slower, and so is that of datasets.
+        for batch in np.unique(batch_of):
+            places = np.nonzero(batch_of == batch)[0]
+            rows = self._batches[batch].take(numbers[places] - self._starts[batch]).to_pydict()
+            for place, *texts in zip(places, *(rows[name] for name in _COLUMNS), strict=True):
+                found[place] = _example(*texts)
+        return found
+
+    def text_lengths(self) -> np.ndarray:
+        """Characters of question, context, earlier turns and answer together; (N,) int64."""
+        import pyarrow.compute as pc
+
+        texts = ("question", "context", "history", "answer")
+        lengths = [
+            sum(pc.utf8_length(batch.column(name)).to_numpy() for name in texts)
+            for batch in self._batches
+        ]
+        return np.concatenate(lengths).astype(np.int64)[self._order]
+
+
+def collect(examples: Iterable[QAExample], *, in_memory: int = IN_MEMORY) -> Sequence[QAExample]:
+    """Keep examples: a few as a tuple, many as :class:`StoredExamples`.
+
+    Args:
+        examples: Read once, and never held all at a time when there are many.
+        in_memory: More than so many go to a temporary file, which is gone with the process.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    stream = iter(examples)
+    first = list(islice(stream, in_memory + 1))
+    if len(first) <= in_memory:
+        return tuple(first)
+    return StoredExamples(_written(chain(first, stream)))
+
+
+def pick(examples: Sequence[QAExample], indices: Sequence[int]) -> Sequence[QAExample]:
+    """Those with these indices, in that order, kept as the whole is."""
+    if isinstance(examples, StoredExamples):
+        return examples.pick(indices)
+    return tuple(examples[i] for i in indices)
+
+
+def read_many(examples: Sequence[QAExample], indices: Sequence[int]) -> list[QAExample]:
+    """Those with these indices, in that order, as a list."""
+    if isinstance(examples, StoredExamples):
+        return examples.many(indices)
+    return [examples[i] for i in indices]
+
+
+def text_lengths(examples: Sequence[QAExample]) -> np.ndarray:
+    """Characters of question, context, earlier turns and answer of each together; (N,) int64."""
+    if isinstance(examples, StoredExamples):
+        return examples.text_lengths()
+    rows = ((e.question, e.context, e.answer, *chain(*e.history)) for e in examples)
+    return np.array([sum(map(len, texts)) for texts in rows], dtype=np.int64)
+
+
+def _written(examples: Iterator[QAExample]) -> Dataset:
+    """The examples in a temporary Arrow file, mapped into memory.
+
+    All columns hold text. Earlier turns and facts are JSON, or nothing where there are none.
+    """
+    import datasets
+    import pyarrow as pa
+    from datasets.arrow_writer import ArrowWriter
+
+    schema = pa.schema([(name, pa.large_string()) for name in _COLUMNS])
+    with tempfile.TemporaryDirectory(prefix="qa-lora-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "examples.arrow"
+        with ArrowWriter(path=str(path), schema=schema) as writer:
+            while chunk := list(islice(examples, CHUNK)):
+                columns = zip(*map(_texts, chunk), strict=True)
+                arrays = [pa.array(column, pa.large_string()) for column in columns]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema), CHUNK)
+            writer.finalize()
+        # Mapped pages stay readable after the name is gone; where the system keeps files that are
+        # in use, the folder is left to the system's own cleaning.
+        return datasets.Dataset.from_file(str(path))
+
+
+def _texts(example: QAExample) -> tuple[str, ...]:
+    history = json.dumps(example.history) if example.history else ""
+    facts = json.dumps(example.facts) if example.facts else ""
+    return example.id, example.question, example.answer, example.context, history, facts
+
+
+def _example(
+    id: str, question: str, answer: str, context: str, history: str, facts: str
+) -> QAExample:
+    return QAExample(
+        id=id,
+        question=question,
+        answer=answer,
+        context=context,
+        history=tuple((q, a) for q, a in json.loads(history)) if history else (),
+        facts=tuple(json.loads(facts)) if facts else (),
+    )
