@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -9,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.kill import adapter_bytes, kill, story, wait_for_end
-from qa_lora import event_log, processes, runs
+from qa_lora import event_log, files, processes, runs
 from qa_lora.config import TrainConfig
+from qa_lora.errors import QALoRAError
 from qa_lora.events import Checkpointed, Event, Failed, Recovered, Step
 from qa_lora.runs import Run
 from qa_lora.worker import execute
@@ -68,36 +71,44 @@ def test_killed_and_resumed_is_the_same_as_never_touched(
     assert same(run, whole)
 
 
-DIES = """
-import os, sys
-from pathlib import Path
-from qa_lora import event_log, files, worker
-from qa_lora.runs import Run
-run, kind, count = Run(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
-left = [count]
-def dies(function, when):
-    def call(*args, **named):
-        if when(*args, **named):
-            left[0] -= 1
-            if left[0] == 0:
-                if kind == "torn line":
-                    with run.events_path.open("ab") as file:
-                        file.write(b'{"type": "step", "st')
-                os.kill(os.getpid(), 9)
-        return function(*args, **named)
-    return call
-if kind == "rename":
-    Path.rename = dies(Path.rename, lambda path, to: "checkpoint" in to.name)
-elif kind == "flush":
-    files.sync = dies(files.sync, lambda path: ".checkpoint.new" in str(path))
-elif kind == "adapter":
-    Path.rename = dies(Path.rename, lambda path, to: "adapter" in to.name)
-else:
-    event_log.append = dies(event_log.append, lambda path, event: event.type == kind.split()[-1]
-                            or kind == "torn line")
-for _ in worker.execute(run, resume=run.has_checkpoint()):
-    pass
-"""
+def forked(function: Callable[..., None], *args: Any) -> int:
+    """The exit code of a child process that has loaded everything already."""
+    child = multiprocessing.get_context("fork").Process(target=function, args=args)
+    child.start()
+    child.join(240)
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def die(run: Run, kind: str, count: int) -> None:
+    """Train until a kind of moment comes for the count-th time, and be killed in it."""
+    left = [count]
+
+    def dies(function: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            if when(*args, **named):
+                left[0] -= 1
+                if left[0] == 0:
+                    if kind == "torn line":
+                        with run.events_path.open("ab") as file:
+                            file.write(b'{"type": "step", "st')
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **named)
+
+        return call
+
+    if kind == "rename":
+        Path.rename = dies(Path.rename, lambda path, to: "checkpoint" in to.name)
+    elif kind == "flush":
+        files.sync = dies(files.sync, lambda path: ".checkpoint.new" in str(path))
+    elif kind == "adapter":
+        Path.rename = dies(Path.rename, lambda path, to: "adapter" in to.name)
+    else:
+        event_log.append = dies(
+            event_log.append,
+            lambda path, event: event.type == kind.split()[-1] or kind == "torn line",
+        )
+    list(execute(run, resume=run.has_checkpoint()))
 
 
 @pytest.mark.parametrize(
@@ -112,10 +123,7 @@ def test_a_kill_at_each_place_of_saving(
     config: TrainConfig, whole: Run, tmp_path: Path, kind: str, count: int
 ) -> None:
     run = runs.create(config, tmp_path / "runs")
-    died = subprocess.run(
-        [sys.executable, "-c", DIES, str(run.path), kind, str(count)], check=False
-    )
-    assert died.returncode == -signal.SIGKILL
+    assert forked(die, run, kind, count) == -signal.SIGKILL
     assert run.status() == "interrupted" and run.can_resume()
     list(execute(run, resume=True))
     assert same(run, whole)
@@ -187,15 +195,9 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_is_intact(
     config: TrainConfig, whole: Run, small_disk: Path, leave: int
 ) -> None:
     run = runs.create(config, small_disk / "runs")
-    process = subprocess.Popen(
-        [sys.executable, "-c", FILLS, str(run.path), str(small_disk / "ballast"), str(leave)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 1, said
-    assert "disk is full" in said or "No space left" in said
-    assert "Traceback" not in said
+    said = small_disk.parent / "said"
+    assert forked(fill, run, small_disk / "ballast", leave, said) == 1
+    assert "disk is full" in said.read_text() or "No space left" in said.read_text()
     last = run.events()[-1]
     if leave:
         assert isinstance(last, Failed) and "could not be saved: the disk is full" in last.error
@@ -206,22 +208,16 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_is_intact(
     assert same(run, whole)
 
 
-FILLS = """
-import os, sys
-from pathlib import Path
-from qa_lora import worker
-from qa_lora.errors import QALoRAError
-from qa_lora.events import Checkpointed
-from qa_lora.runs import Run
-run, ballast, leave = Run(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
-try:
-    for event in worker.execute(run):
-        if isinstance(event, Checkpointed) and event.step == 8:
-            stat = os.statvfs(run.path)
-            ballast.write_bytes(b"x" * max(0, stat.f_bavail * stat.f_frsize - leave))
-except QALoRAError as error:
-    sys.exit(str(error))
-"""
+def fill(run: Run, ballast: Path, leave: int, said: Path) -> None:
+    """Train, and fill the disk but for so many bytes after the checkpoint of step 8."""
+    try:
+        for event in execute(run):
+            if isinstance(event, Checkpointed) and event.step == 8:
+                stat = os.statvfs(run.path)
+                ballast.write_bytes(b"x" * max(0, stat.f_bavail * stat.f_frsize - leave))
+    except QALoRAError as error:
+        said.write_text(str(error))
+        sys.exit(1)
 
 
 def test_signals_are_heard_while_it_loads(config: TrainConfig, whole: Run, tmp_path: Path) -> None:
