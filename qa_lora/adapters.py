@@ -14,6 +14,8 @@ from qa_lora.checksums import CHECKSUMS, find_damage, write_checksums
 from qa_lora.errors import ModelError, first_line
 from qa_lora.files import replaced_folder
 from qa_lora.prompts import PromptTemplate
+from qa_lora.token_rows import row_indices, start_rows
+from qa_lora.whitespace import new_ids
 
 __all__ = [
     "ADAPTER_WEIGHTS",
@@ -37,6 +39,7 @@ def attach_lora(
     target_modules: str,
     use_rslora: bool = False,
     use_dora: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> PeftModel:
     """Put a fresh LoRA adapter on a base model; its weights alone can be trained.
 
@@ -48,6 +51,7 @@ def attach_lora(
         target_modules: Names of linear layers, comma-separated, or "all-linear".
         use_rslora: Rank-stabilised scaling (Kalajdzievski, 2023).
         use_dora: Weight-decomposed adaptation (Liu et al., 2024).
+        tokenizer: That of the training; rows for its new tokens are trained, too.
 
     Raises:
         ModelError: If no layer has one of the names.
@@ -61,6 +65,7 @@ def attach_lora(
             f"The LoRA target {missing} matches no linear layer of this model.",
             f"Its linear layers are {', '.join(known)}; all-linear takes them all.",
         )
+    ids = [] if tokenizer is None else new_ids(tokenizer)
     config = LoraConfig(
         task_type="SEQ_2_SEQ_LM",
         r=r,
@@ -69,9 +74,12 @@ def attach_lora(
         target_modules="all-linear" if "all-linear" in names else names,
         use_rslora=use_rslora,
         use_dora=use_dora,
+        trainable_token_indices=row_indices(base, ids),
     )
     model = get_peft_model(base, config)
     assert isinstance(model, PeftModel)
+    if ids:
+        start_rows(model, min(ids))
     return model
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from qa_lora import runs
 from qa_lora.adapters import attach_adapter
-from qa_lora.batching import encode_prompts
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
+from qa_lora.encoding import Prompt, fit_prompts
 from qa_lora.errors import QALoRAError
 from qa_lora.following import follow
 from qa_lora.generation import Answer, GenerationSettings, Watch, generate_batch
 from qa_lora.locate import locate
-from qa_lora.models import load_base
+from qa_lora.models import load_adapter_tokenizer, load_base
 from qa_lora.prompts import PromptTemplate
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ __all__ = [
 
 Variant: TypeAlias = Literal["base", "tuned"]
 Told: TypeAlias = tuple[list[Answer], bool]
+
+VARIANTS: list[Variant] = ["base", "tuned"]
 
 ADAPTER_NAME: dict[Variant, str] = {"base": "__base__", "tuned": "default"}
 """What peft calls the rows of a mixed batch."""
@@ -62,11 +64,13 @@ class Answerer:
 
     Args:
         model: The base with its adapter, named "default".
-        tokenizer: That of the base.
+        tokenizer: That of the training.
         template: How a question becomes a prompt; the one of the training.
-        max_source_tokens: Longer prompts are cut.
+        max_source_tokens: Longer prompts are made to fit.
         settings: How answers are generated unless a call says otherwise.
         run: The run it belongs to, if it does to one.
+        base_tokenizer: That of the base, where the training added tokens to it. The base never
+            sees them: it reads and writes what it would without the adapter.
     """
 
     def __init__(
@@ -78,9 +82,11 @@ class Answerer:
         max_source_tokens: int,
         settings: GenerationSettings | None = None,
         run: runs.Run | None = None,
+        base_tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
+        self.base_tokenizer = base_tokenizer or tokenizer
         self.template = template
         self.max_source_tokens = max_source_tokens
         self.settings = settings or GenerationSettings()
@@ -149,8 +155,7 @@ class Answerer:
         Raises:
             QALoRAError: If the question is blank, or the memory does not suffice.
         """
-        both: list[Variant] = ["base", "tuned"]
-        for (base, tuned), done in self._follow(question, context, history, both, settings):
+        for (base, tuned), done in self._follow(question, context, history, VARIANTS, settings):
             yield Comparison(base, tuned, done)
 
     def answer_pairs(
@@ -174,21 +179,20 @@ class Answerer:
         settings = settings or self.settings
         on_cpu = self.model.device.type == "cpu"
         budget = batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
-        prompts = [self.template.render(e.question, e.context, e.history) for e in examples]
-        if not prompts:
+        if not examples:
             return
         with self._lock:
-            ids = encode_prompts(self.tokenizer, prompts, self.max_source_tokens)
-        lengths = [len(row) for row in ids]
-        order = sorted(range(len(prompts)), key=lambda i: -lengths[i])
+            pairs = list(zip(*(self._fit(examples, v) for v in VARIANTS), strict=True))
+        lengths = [max(len(prompt.ids) for prompt in pair) for pair in pairs]
+        order = sorted(range(len(pairs)), key=lambda i: -lengths[i])
         while order:
             width = 2 * settings.num_beams * (lengths[order[0]] + settings.max_new_tokens)
             rows = max(1, budget // width)
             batch, order = order[:rows], order[rows:]
             with self._lock:
                 answers = self._generate(
-                    [prompts[i] for i in batch for _ in range(2)],
-                    ["base", "tuned"] * len(batch),
+                    [prompt for i in batch for prompt in pairs[i]],
+                    VARIANTS * len(batch),
                     settings,
                 )
             yield from zip(batch, answers[::2], answers[1::2], strict=True)
@@ -208,7 +212,7 @@ class Answerer:
         """
         if not question.strip():
             raise QALoRAError("There is no question.", "Write one to get an answer.")
-        prompts = [self.template.render(question, context, history)] * len(variants)
+        asked = QAExample("", question, "", context, tuple(history))
 
         def work(tell: Callable[[Told], None], left: Callable[[], bool]) -> None:
             def watch(answers: list[Answer]) -> bool:
@@ -220,15 +224,24 @@ class Answerer:
                 if left():
                     return
             try:
+                prompts = [self._fit([asked], variant)[0] for variant in variants]
                 tell((self._generate(prompts, variants, settings or self.settings, watch), True))
             finally:
                 self._lock.release()
 
         return follow(work, name="qa-lora-answer")
 
+    def _tokenizer(self, variant: Variant) -> PreTrainedTokenizerBase:
+        return self.base_tokenizer if variant == "base" else self.tokenizer
+
+    def _fit(self, examples: Sequence[QAExample], variant: Variant) -> list[Prompt]:
+        """The prompts as training made them; for the base as they would be without an adapter."""
+        tokenizer = self._tokenizer(variant)
+        return fit_prompts(tokenizer, self.template, examples, self.max_source_tokens)
+
     def _generate(
         self,
-        prompts: list[str],
+        prompts: list[Prompt],
         variants: Sequence[Variant],
         settings: GenerationSettings,
         watch: Watch | None = None,
@@ -238,15 +251,14 @@ class Answerer:
         def generate(rows: list[int], names: list[str] | None, watch: Watch | None) -> list[Answer]:
             return generate_batch(
                 self.model,
-                self.tokenizer,
+                self._tokenizer(variants[rows[0]]),
                 [prompts[i] for i in rows],
-                max_source_tokens=self.max_source_tokens,
                 adapter_names=names,
                 watch=watch,
                 **asdict(settings),
             )
 
-        if self._mixes:
+        if self._mixes:  # then both have one tokenizer
             names = [ADAPTER_NAME[variant] for variant in variants]
             return generate(list(range(len(prompts))), names, watch)
         answers = [Answer("")] * len(prompts)
@@ -305,7 +317,8 @@ def load(
     loaded = load_base(found.base, precision=precision or config.precision)
     return Answerer(
         attach_adapter(loaded.model, found.folder),
-        loaded.tokenizer,
+        load_adapter_tokenizer(found.folder, loaded.tokenizer),
+        base_tokenizer=loaded.tokenizer,
         template=PromptTemplate.load(found.folder),
         max_source_tokens=config.max_source_tokens,
         settings=GenerationSettings(max_new_tokens=config.max_new_tokens),

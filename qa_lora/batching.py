@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from qa_lora.data.example import QAExample
+from qa_lora.encoding import encode_texts, fit_prompts
 from qa_lora.models import load_tokenizer
 from qa_lora.prompts import PromptTemplate
+from qa_lora.whitespace import choose_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,7 +24,6 @@ __all__ = [
     "EncodedExample",
     "collate",
     "encode",
-    "encode_prompts",
     "epoch_batches",
     "share",
     "token_counter",
@@ -82,46 +83,14 @@ def encode(
         examples: Rows.
         tokenizer: That of the base model.
         template: How a question becomes a prompt.
-        max_source_tokens: Longer prompts are cut, their end token kept.
+        max_source_tokens: Longer prompts are made to fit; see :func:`fit_prompts`.
         max_target_tokens: Longer answers are cut, their end token kept.
     """
     if not examples:
         return []
-    prompts = [template.render(e.question, e.context, e.history) for e in examples]
-    sources = encode_prompts(tokenizer, prompts, max_source_tokens)
-    targets = _tokenise(tokenizer, [e.answer for e in examples], max_target_tokens)
-    return [EncodedExample(s, t) for s, t in zip(sources, targets, strict=True)]
-
-
-def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_source_tokens: int
-) -> list[list[int]]:
-    """Token ids of prompts, as training and answering both make them."""
-    return _tokenise(tokenizer, prompts, max_source_tokens)
-
-
-def _tokenise(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int | None
-) -> list[list[int]]:
-    if not texts:
-        return []
-    special = [token for token in tokenizer.all_special_tokens if token]
-    plain = [_without(text, special) for text in texts]
-    options = {} if limit is None else {"truncation": True, "max_length": limit}
-    ids: list[list[int]] = tokenizer(plain, **options)["input_ids"]
-    return ids
-
-
-def _without(text: str, special: Sequence[str]) -> str:
-    """Text without what the tokenizer would read as a control token, such as a literal </s>.
-
-    Halves of characters, which no tokenizer takes, become the replacement character.
-    """
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    while any(token in text for token in special):
-        for token in special:
-            text = text.replace(token, "")
-    return text
+    prompts = fit_prompts(tokenizer, template, examples, max_source_tokens)
+    targets = encode_texts(tokenizer, [e.answer for e in examples], max_target_tokens)
+    return [EncodedExample(p.ids, t) for p, t in zip(prompts, targets, strict=True)]
 
 
 def collate(rows: Sequence[EncodedExample], pad_id: int) -> Batch:
@@ -189,18 +158,22 @@ def share(items: Sequence[T], processes: int, size: Callable[[T], int]) -> list[
     return dealt
 
 
-def token_counter(model: str) -> Callable[[list[str]], list[int]]:
-    """A function that counts the tokens of texts as a model's tokenizer does.
+def token_counter(
+    model: str, *, whitespace: str = "off", answers: Iterable[str] = ()
+) -> Callable[[list[str]], list[int]]:
+    """A function that counts the tokens of texts as a training with a model does.
 
     Args:
         model: "pocket", a folder, or a Hub id.
+        whitespace: The setting whitespace_tokens.
+        answers: Of the training rows, for that setting.
 
     Raises:
         ModelError: If its tokenizer cannot be loaded.
     """
-    tokenizer = load_tokenizer(model)
+    tokenizer, _ = choose_tokenizer(load_tokenizer(model), whitespace, answers)
 
     def count(texts: list[str]) -> list[int]:
-        return [len(row) for row in _tokenise(tokenizer, texts, None)]
+        return [len(row) for row in encode_texts(tokenizer, texts, None)]
 
     return count

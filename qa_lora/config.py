@@ -99,6 +99,12 @@ class TrainConfig(BaseModel):
         "Prompt",
         "Put before the prompt once for each earlier turn of a chat.",
     )
+    whitespace_tokens: Literal["auto", "on", "off"] = knob(
+        "auto",
+        "Prompt",
+        "Learn tokens for line breaks, tabs and repeated spaces where the tokenizer loses them; "
+        "auto does so when answers have some.",
+    )
 
     lora_r: int = knob(
         8, "LoRA", "Rank of the update: more rank, more it can learn, more to train.", ge=1, le=512

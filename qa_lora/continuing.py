@@ -7,29 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase
 
 from qa_lora.adapters import attach_adapter
 from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ModelError
 from qa_lora.locate import ADAPTER_CONFIG, locate
+from qa_lora.models import LoadedModel, load_adapter_tokenizer
 
 __all__ = ["continue_adapter"]
 
 
 def continue_adapter(
-    base: PreTrainedModel, config: TrainConfig, runs_dir: Path
-) -> tuple[PeftModel, str]:
+    base: LoadedModel, config: TrainConfig, runs_dir: Path
+) -> tuple[PeftModel, PreTrainedTokenizerBase, str]:
     """Put the adapter that ``init_adapter`` names on its base model, to be trained.
 
     Args:
-        base: The base model.
+        base: The base model and its tokenizer.
         config: The settings; those of LoRA itself come from the adapter.
         runs_dir: Where run ids are looked up.
 
     Returns:
-        The model, and a sentence about LoRA settings that do not count, if some were given.
+        The model, the adapter's tokenizer, and a sentence about settings that do not count, if
+        some were given.
 
     Raises:
         RunError: If there is no such run, or it has no adapter yet.
@@ -42,15 +44,17 @@ def continue_adapter(
             f"{config.model}.",
             f"Set model to {found.base}, or go on from another adapter.",
         )
-    model = attach_adapter(base, found.folder, trainable=True)
+    model = attach_adapter(base.model, found.folder, trainable=True)
+    tokenizer = load_adapter_tokenizer(found.folder, base.tokenizer)
     saved = json.loads((found.folder / ADAPTER_CONFIG).read_text("utf-8"))
     unused = [name for name, value in _shape(saved, config).items() if value]
     if not unused:
-        return model, ""
-    return model, (
+        return model, tokenizer, ""
+    notice = (
         f"LoRA settings come from the adapter that training goes on from, so {', '.join(unused)} "
         f"{'does' if len(unused) == 1 else 'do'} not count."
     )
+    return model, tokenizer, notice
 
 
 def _same_model(one: str, two: str) -> bool:
@@ -75,6 +79,8 @@ def _shape(saved: dict[str, Any], config: TrainConfig) -> dict[str, bool]:
         "target_modules": "all-linear" not in wanted and names != wanted,
         "use_rslora": bool(saved.get("use_rslora")) != config.use_rslora,
         "use_dora": bool(saved.get("use_dora")) != config.use_dora,
+        "whitespace_tokens": (config.whitespace_tokens == "on")
+        != bool(saved.get("trainable_token_indices")),
     }
     given = config.changed()
     return {name: name in given and different for name, different in differs.items()}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from qa_lora.batching import EncodedExample, collate, encode_prompts
+from qa_lora.batching import EncodedExample, collate
 from qa_lora.devices import is_out_of_memory
+from qa_lora.encoding import Prompt
 from qa_lora.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -72,9 +73,8 @@ Watch = Callable[[list[Answer]], bool]
 def generate_batch(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
-    max_source_tokens: int,
     max_new_tokens: int,
     num_beams: int = 1,
     do_sample: bool = False,
@@ -91,9 +91,8 @@ def generate_batch(
 
     Args:
         model: An encoder-decoder model, with or without an adapter.
-        tokenizer: That of its base.
-        prompts: B prompts.
-        max_source_tokens: Longer prompts are cut, and their answer's notice says so.
+        tokenizer: That which made the prompts.
+        prompts: B prompts, whose notices become those of their answers.
         max_new_tokens: Longest answer.
         num_beams: Beam search if more than 1; it cannot be watched, only stopped.
         do_sample: Draw tokens instead of taking the likeliest.
@@ -113,7 +112,6 @@ def generate_batch(
     if not prompts:
         return []
     options: dict[str, Any] = {
-        "max_source_tokens": max_source_tokens,
         "max_new_tokens": max_new_tokens,
         "num_beams": num_beams,
         "do_sample": do_sample,
@@ -144,11 +142,10 @@ def generate_batch(
 def _generate(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     adapter_names: Sequence[str] | None,
     watch: Watch | None,
     *,
-    max_source_tokens: int,
     max_new_tokens: int,
     num_beams: int,
     do_sample: bool,
@@ -158,9 +155,11 @@ def _generate(
 ) -> list[Answer]:
     """One call of `generate`; see :func:`generate_batch`."""
     started = time.perf_counter()
-    sources, notices = _encode(tokenizer, prompts, max_source_tokens)
     pad_id = tokenizer.pad_token_id
-    inputs = collate([EncodedExample(ids, []) for ids in sources], pad_id).to(model.device)
+    inputs = collate([EncodedExample(prompt.ids, []) for prompt in prompts], pad_id).to(
+        model.device
+    )
+    notices = [prompt.notice for prompt in prompts]
     reader = _Reader(tokenizer, notices, _end_ids(model, tokenizer), max_new_tokens, started)
     options: dict[str, Any] = {}
     if adapter_names is not None:
@@ -254,21 +253,6 @@ class _Watcher(StoppingCriteria):
         answers = [] if self._silent else self._reader.read(input_ids, final=False)
         stop = not self._watch(answers)
         return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
-
-
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], limit: int
-) -> tuple[list[list[int]], list[str]]:
-    """Ids of the prompts, and a notice for each that was cut."""
-    ids = encode_prompts(tokenizer, prompts, limit)
-    full = [i for i, row in enumerate(ids) if len(row) == limit]
-    notices = [""] * len(ids)
-    if full:
-        longer = encode_prompts(tokenizer, [prompts[i] for i in full], limit + 1)
-        for i, row in zip(full, longer, strict=True):
-            if len(row) > limit:
-                notices[i] = f"Question and context were too long and were cut to {limit} tokens."
-    return ids, notices
 
 
 def _end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -80,7 +80,8 @@ def _look_up(name: str | Path, runs_dir: str | Path) -> tuple[runs.Run | None, P
 def _download(repo_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [ADAPTER_CONFIG, "adapter_model.safetensors", "prompt.json"]
+    tokenizer = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+    wanted = [ADAPTER_CONFIG, "adapter_model.safetensors", "prompt.json", *tokenizer]
     try:
         return Path(snapshot_download(repo_id, allow_patterns=wanted))
     except Exception as error:  # the Hub's client raises errors of several libraries

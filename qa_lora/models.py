@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,9 @@ from qa_lora.devices import choose_device, choose_dtype
 from qa_lora.errors import ModelError, first_line, shorten
 from qa_lora.hub_access import why_not
 
-__all__ = ["LoadedModel", "load_base", "load_tokenizer"]
+__all__ = ["LoadedModel", "load_adapter_tokenizer", "load_base", "load_tokenizer"]
+
+TOKENIZER = "tokenizer.json"
 
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
@@ -49,7 +52,10 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: If there is none to be had.
     """
-    source = _source(model)
+    return _read_tokenizer(_source(model), model)
+
+
+def _read_tokenizer(source: str, model: str) -> PreTrainedTokenizerBase:
     with _explained(model):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, trust_remote_code=False
@@ -60,6 +66,26 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
             f"The model {model} has no tokenizer.", "Its tokenizer.json belongs beside its weights."
         )
     return tokenizer
+
+
+def load_adapter_tokenizer(folder: Path, base: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer an adapter was trained with: its own if it has tokens of its own.
+
+    Args:
+        folder: The adapter's.
+        base: The tokenizer of its base model.
+
+    Raises:
+        ModelError: If the adapter's tokenizer cannot be read.
+    """
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        own = bool(config.get("trainable_token_indices"))
+    except (OSError, ValueError, AttributeError):
+        return base  # what is wrong with the adapter is said where it is loaded
+    here = (folder / TOKENIZER).is_file()
+    # Rows of tokens that the base knows need no other tokenizer.
+    return _read_tokenizer(str(folder), str(folder)) if own and here else base
 
 
 def load_base(

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from peft import PeftModel
 from peft.optimizers import create_loraplus_optimizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from qa_lora import distributed, sharding
 from qa_lora.adapters import attach_lora
@@ -25,13 +25,16 @@ from qa_lora.continuing import continue_adapter
 from qa_lora.data import DataSplit
 from qa_lora.data.example import QAExample
 from qa_lora.devices import choose_dtype
+from qa_lora.errors import ModelError
 from qa_lora.model_card import adapter_card
-from qa_lora.models import load_base
+from qa_lora.models import LoadedModel, load_base
 from qa_lora.packed import PackedModel, why_not
 from qa_lora.prompts import PromptTemplate
 from qa_lora.sharding import whole
+from qa_lora.token_rows import why_no_rows
 from qa_lora.tracking import check_installed
 from qa_lora.training_rows import TrainingRows
+from qa_lora.whitespace import choose_tokenizer
 
 __all__ = ["Session", "prepare", "rate_share"]
 
@@ -173,17 +176,17 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         # torch's fused attention is slow on CPUs in bf16, its backward pass above all.
         base.model.set_attn_implementation("eager")
     template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
+    if config.gradient_checkpointing:
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+    model, tokenizer, notice = _with_adapter(base, config, folder, split, sharded=sharded)
     encoded = partial(
         encode,
-        tokenizer=base.tokenizer,
+        tokenizer=tokenizer,
         template=template,
         max_source_tokens=config.max_source_tokens,
         max_target_tokens=config.max_target_tokens,
     )
     train_rows = TrainingRows(split.train, encoded)
-    if config.gradient_checkpointing:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False})
-    model, notice = _with_adapter(base.model, config, folder)
     if sharded:
         sharding.shard(model, accelerator.device)
     # Masks in the base model are not drawn over packed rows; they would cost most of the gain.
@@ -207,7 +210,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         model=model,
         wrapped=model,
         packed=packed,
-        tokenizer=base.tokenizer,
+        tokenizer=tokenizer,
         template=template,
         dtype=dtype,
         optimizer=optimizer,
@@ -245,21 +248,35 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
 
 
 def _with_adapter(
-    base: PreTrainedModel, config: TrainConfig, folder: Path
-) -> tuple[PeftModel, str]:
-    """A model with a fresh adapter or the one to go on from, and what to say about that."""
+    base: LoadedModel, config: TrainConfig, folder: Path, split: DataSplit, *, sharded: bool
+) -> tuple[PeftModel, PreTrainedTokenizerBase, str]:
+    """A model with a fresh adapter or the one to go on from, its tokenizer, and what to say."""
     if config.init_adapter:
-        return continue_adapter(base, config, folder.parent)
+        model, tokenizer, notice = continue_adapter(base, config, folder.parent)
+        if sharded and model.peft_config["default"].trainable_token_indices:
+            raise ModelError(
+                "This adapter trains rows of the embeddings, which cannot be cut into shards.",
+                "Train it without FSDP.",
+            )
+        return model, tokenizer, notice
+    refusal = "its weights are cut into shards" if sharded else ""
+    tokenizer, notice = choose_tokenizer(
+        base.tokenizer,
+        config.whitespace_tokens,
+        (example.answer for example in split.train),
+        refusal=refusal or why_no_rows(base.model, base.tokenizer),
+    )
     model = attach_lora(
-        base,
+        base.model,
         r=config.lora_r,
         alpha=config.lora_alpha,
         dropout=config.lora_dropout,
         target_modules=config.target_modules,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
+        tokenizer=tokenizer,
     )
-    return model, ""
+    return model, tokenizer, notice
 
 
 def _optimizer(model: PeftModel, config: TrainConfig) -> torch.optim.Optimizer:

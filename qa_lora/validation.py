@@ -10,6 +10,7 @@ import torch
 from qa_lora import distributed
 from qa_lora.batching import EncodedExample, share
 from qa_lora.data.example import QAExample, question_key
+from qa_lora.encoding import fit_prompts
 from qa_lora.errors import NonFiniteLossError
 from qa_lora.events import Evaluated, Event, Probe, Probed
 from qa_lora.generation import generate_batch
@@ -119,9 +120,9 @@ def probe(run: Session) -> Iterator[Event]:
 
 def _answer(run: Session, examples: Sequence[QAExample]) -> list[str]:
     """Greedy answers, in the order of the questions; the processes divide them."""
-    prompts = [run.template.render(e.question, e.context, e.history) for e in examples]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    mine = share(order, distributed.count(), lambda i: len(prompts[i]))[distributed.index()]
+    prompts = fit_prompts(run.tokenizer, run.template, examples, run.max_source_tokens)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+    mine = share(order, distributed.count(), lambda i: len(prompts[i].ids))[distributed.index()]
     if run.sharded:
         mine = order  # each token is an exchange, so all processes say the same ones
     size = max(run.batch_size, 8)
@@ -135,7 +136,6 @@ def _answer(run: Session, examples: Sequence[QAExample]) -> list[str]:
                 run.model,
                 run.tokenizer,
                 [prompts[i] for i in part],
-                max_source_tokens=run.max_source_tokens,
                 max_new_tokens=run.max_new_tokens,
             )
             found |= {i: answer.text for i, answer in zip(part, batch, strict=True)}

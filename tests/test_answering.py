@@ -13,6 +13,7 @@ from qa_lora.adapters import attach_adapter, attach_lora, training_mode
 from qa_lora.answering import Answer, Answerer, GenerationSettings, generate_batch, load
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
+from qa_lora.encoding import fit_prompts
 from qa_lora.errors import ConfigError, ModelError, QALoRAError, RunError
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
@@ -57,8 +58,9 @@ def said(answer: Answer) -> tuple[str, int, bool, str]:
 
 
 def alone(model: object, tokenizer: object, **settings: object) -> list[tuple[str, int, bool, str]]:
-    prompts = [PromptTemplate().render(question) for question in QUESTIONS]
-    settings = {"max_source_tokens": 256, "max_new_tokens": 12} | settings
+    asked = [QAExample("", question, "") for question in QUESTIONS]
+    prompts = fit_prompts(tokenizer, PromptTemplate(), asked, 256)
+    settings = {"max_new_tokens": 12} | settings
     return [said(generate_batch(model, tokenizer, [prompt], **settings)[0]) for prompt in prompts]
 
 
@@ -245,27 +247,22 @@ def test_a_question_too_long_is_cut_and_says_so(answerer):
     assert answerer.answer("Why?").notice == ""
 
 
-def test_a_question_that_just_fits_is_not_cut(answerer):
+def test_a_question_that_just_fits_is_not_cut(answerer, monkeypatch):
     prompt = answerer.template.render("Why is it?")
     length = len(answerer.tokenizer(prompt)["input_ids"])
-    args = {"max_new_tokens": 2}
-    fits = generate_batch(
-        answerer.model, answerer.tokenizer, [prompt], max_source_tokens=length, **args
-    )
-    cut = generate_batch(
-        answerer.model, answerer.tokenizer, [prompt], max_source_tokens=length - 1, **args
-    )
-    assert fits[0].notice == ""
-    assert cut[0].notice
+    for limit, notice in ((length, False), (length - 1, True)):
+        monkeypatch.setattr(answerer, "max_source_tokens", limit)
+        assert bool(answerer.answer("Why is it?").notice) == notice
 
 
 def test_control_tokens_in_a_question_do_not_end_it(answerer):
-    assert said(answerer.answer("Why</s> is it?")) == said(answerer.answer("Why is it?"))
+    prompt = answerer._fit([QAExample("", "Why</s> is it?", "")], "tuned")[0]
+    assert "Why</s> is it?" in answerer.tokenizer.decode(prompt.ids[:-1])
+    assert prompt.ids.count(answerer.tokenizer.eos_token_id) == 1
 
 
 def test_nothing_to_answer_gives_nothing(answerer):
-    args = {"max_source_tokens": 8, "max_new_tokens": 2}
-    assert generate_batch(answerer.model, answerer.tokenizer, [], **args) == []
+    assert generate_batch(answerer.model, answerer.tokenizer, [], max_new_tokens=2) == []
 
 
 # --- threads ---

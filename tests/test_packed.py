@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from qa_lora.batching import IGNORED, EncodedExample, collate
 from qa_lora.packed import PackedModel, why_not
 from qa_lora.packed.linear import keep_mask
 from qa_lora.packed.loss import head_loss
+from qa_lora.packed.tokens import TokenMatrix
+from qa_lora.token_rows import row_indices
 
 V = 101
 ROWS = [(3, 7), (20, 2), (1, 30), (11, 11), (12, 11), (5, 28), (2, 1)]
@@ -34,7 +37,12 @@ def make_rows(lengths: list[tuple[int, int]], seed: int = 0) -> list[EncodedExam
 
 
 def make_model(
-    *, tied: bool = True, act: str = "gated-gelu", targets: Any = ("q", "v"), **lora: Any
+    *,
+    tied: bool = True,
+    act: str = "gated-gelu",
+    targets: Any = ("q", "v"),
+    tokens: Sequence[int] = (),
+    **lora: Any,
 ) -> PeftModel:
     torch.manual_seed(0)
     config = T5Config(
@@ -54,6 +62,7 @@ def make_model(
         base.lm_head.weight = torch.nn.Parameter(torch.randn(V, 32) * 0.3)
     base.requires_grad_(False)
     options = {"r": 4, "lora_alpha": 16, "lora_dropout": 0.0, **lora}
+    options["trainable_token_indices"] = row_indices(base, tokens)
     wanted = targets if isinstance(targets, str) else list(targets)
     model = get_peft_model(
         base, LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=wanted, **options)
@@ -61,6 +70,8 @@ def make_model(
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
+        elif "trainable_tokens" in name:
+            torch.nn.init.normal_(parameter)
     assert isinstance(model, PeftModel)
     return model.eval()
 
@@ -91,6 +102,7 @@ def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.parametrize("tokens", [(), (7, 50, 9)], ids=["no rows", "rows"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("act", ["gated-gelu", "relu"])
 @pytest.mark.parametrize(
@@ -106,11 +118,11 @@ def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
     ],
 )
 def test_loss_and_gradients_equal_those_of_transformers_and_peft(
-    tied: bool, act: str, targets: Any, label_smoothing: float
+    tied: bool, act: str, targets: Any, label_smoothing: float, tokens: Sequence[int]
 ) -> None:
     if isinstance(targets, tuple) and "wi" in targets:
         targets = [t for t in targets if t not in (("wi",) if "gated" in act else ("wi_0", "wi_1"))]
-    model = make_model(tied=tied, act=act, targets=targets)
+    model = make_model(tied=tied, act=act, targets=targets, tokens=tokens)
     rows = make_rows(ROWS)
     plain = plain_loss(model, rows, label_smoothing)
     (plain * 0.01).backward()
@@ -125,6 +137,16 @@ def test_loss_and_gradients_equal_those_of_transformers_and_peft(
     for name, grad in wanted.items():
         assert torch.allclose(got[name], grad, rtol=0, atol=1e-5 * float(grad.abs().max())), name
     assert float(packed.loss(rows)) == pytest.approx(plain_loss(model, rows).item(), rel=1e-5)
+
+
+def test_rows_no_token_of_the_batch_uses_get_a_gradient_through_the_head() -> None:
+    model = make_model(tied=False, tokens=(98, 99))
+    rows = [EncodedExample([5, 6, 1], [7, 1])]
+    PackedModel(model).loss_and_gradients(rows, scale=1.0)
+    found = {name: float(grad.abs().sum()) for name, grad in gradients(model).items()}
+    rows_found = {name: total for name, total in found.items() if "trainable_tokens" in name}
+    assert len(rows_found) == 3  # as autograd: zeros, not nothing, where no token comes in
+    assert {"lm_head" in name for name, total in rows_found.items() if total} == {True}
 
 
 def test_gradients_add_up_over_micro_batches() -> None:
@@ -208,7 +230,9 @@ def test_head_loss_stays_exact_for_logits_far_apart() -> None:
     weight, labels = torch.randn(V, 16), torch.randint(0, V, (7,))
     wanted = F.cross_entropy(hidden @ weight.t(), labels, reduction="sum")
     wanted.backward()
-    total, grad = head_loss(hidden.detach(), weight, labels, grad_scale=1.0)
+    head = TokenMatrix(torch.nn.Linear(16, V, bias=False))
+    head.weight = weight
+    total, grad = head_loss(hidden.detach(), head, labels, grad_scale=1.0)
     assert float(total) == pytest.approx(wanted.item(), rel=1e-5)
     assert grad is not None and hidden.grad is not None
     assert torch.allclose(grad, hidden.grad, atol=1e-4)

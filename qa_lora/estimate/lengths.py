@@ -16,7 +16,10 @@ __all__ = ["RowLengths", "count_rows", "largest_micro_batch", "row_lengths"]
 
 @dataclass(frozen=True)
 class RowLengths:
-    """Source and target tokens of the rows to train on, cut at the limits."""
+    """Source and target tokens of the rows to train on, cut at the limits.
+
+    A prompt that loses whole turns of a chat may be shorter than the limit it is counted with.
+    """
 
     train: tuple[tuple[int, int], ...]
     validation: tuple[tuple[int, int], ...]
@@ -78,7 +81,12 @@ def count_rows(config: TrainConfig) -> RowLengths:
         return row_lengths(split, config)
     from qa_lora.batching import token_counter
 
-    return row_lengths(split, config, token_counter(config.model))
+    count = token_counter(
+        config.model,
+        whitespace=config.whitespace_tokens,
+        answers=(example.answer for example in split.train),
+    )
+    return row_lengths(split, config, count)
 
 
 def largest_micro_batch(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 
 from qa_lora.batching import EncodedExample
 from qa_lora.packed.attention import Group, group_rows
@@ -21,6 +22,7 @@ from qa_lora.packed.layers import (
     SelfAttention,
 )
 from qa_lora.packed.loss import head_loss
+from qa_lora.packed.tokens import TokenMatrix
 
 __all__ = ["PackedModel", "why_not"]
 
@@ -44,12 +46,15 @@ def why_not(model: PeftModel) -> str | None:
                 return f"{name} has not exactly one adapter at work"
             if module.lora_variant or any(module.lora_bias.values()) or module.fan_in_fan_out:
                 return f"the adapter of {name} is no plain LoRA"
+        if isinstance(module, TrainableTokensLayer) and (
+            module.disable_adapters or module.merged or len(module.active_adapters) != 1
+        ):
+            return f"{name} has not exactly one adapter at work"
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     if not trained:
         return "nothing in it is trained"
-    other = next(
-        (name for name in trained if ".lora_A." not in name and ".lora_B." not in name), ""
-    )
+    known = (".lora_A.", ".lora_B.", ".trainable_tokens_delta.")
+    other = next((name for name in trained if not any(part in name for part in known)), "")
     return f"{other} is trained, too" if other else None
 
 
@@ -82,8 +87,9 @@ class PackedModel:
         if reason is not None:
             raise ValueError(reason)
         base = model.get_base_model()
-        self._embedding = base.shared.weight.detach()
-        self._head = base.lm_head.weight.detach()
+        self._source = TokenMatrix(base.encoder.embed_tokens)
+        self._target = TokenMatrix(base.decoder.embed_tokens)
+        self._head = TokenMatrix(base.lm_head)
         self._head_scale = base.model_dim**-0.5 if base.config.scale_decoder_outputs else 1.0
         self._start_id = base.config.decoder_start_token_id
         act = base.config.dense_act_fn
@@ -103,11 +109,19 @@ class PackedModel:
             self._decoder.append(FeedForward(ff.layer_norm, ff.DenseReluDense, act))
         self._encoder_norm = Norm(base.encoder.final_layer_norm)
         self._decoder_norm = Norm(base.decoder.final_layer_norm)
-        self._encoder_first = _first(layer.trained for layer in self._encoder)
+        # What is trained below the first layer counts as layer -1.
+        self._encoder_first = _first(
+            [self._source.rows is not None, *(layer.trained for layer in self._encoder)]
+        )
         encoder_trained = self._encoder_first < len(self._encoder)
         self._decoder_first = _first(
-            layer.trained or (encoder_trained and isinstance(layer, CrossAttention))
-            for layer in self._decoder
+            [
+                self._target.rows is not None,
+                *(
+                    layer.trained or (encoder_trained and isinstance(layer, CrossAttention))
+                    for layer in self._decoder
+                ),
+            ]
         )
         self._biases: list[torch.Tensor] = []
 
@@ -149,13 +163,14 @@ class PackedModel:
             self._head,
             packed.labels,
             label_smoothing=label_smoothing,
-            grad_scale=scale * self._head_scale,
+            grad_scale=scale,
+            hidden_scale=self._head_scale,
         )
         assert grad_read is not None
         grad = torch.zeros_like(x)
         self._decoder_norm.backward(grad_read, x, hidden, inverse, grad)
         del read, hidden, x
-        for i in range(len(self._decoder) - 1, self._decoder_first - 1, -1):
+        for i in range(len(self._decoder) - 1, max(self._decoder_first, 0) - 1, -1):
             layer, saved, deeper = self._decoder[i], tape.pop(), i > self._decoder_first
             if isinstance(layer, SelfAttention):
                 grad = layer.backward(grad, saved, packed.target_groups, need_input=deeper)
@@ -163,11 +178,12 @@ class PackedModel:
                 grad = layer.backward(grad, saved, memory, packed.cross_groups, need_input=deeper)
             else:
                 grad = layer.backward(grad, saved, need_input=deeper)
+        self._target.embed_backward(packed.shifted, grad)
         if encoder_tape is not None and memory.grad is not None:
             x, inverse = encoder_norm
             grad = torch.zeros_like(x)
             self._encoder_norm.backward(memory.grad.to(encoded.dtype), x, encoded, inverse, grad)
-            for i in range(len(self._encoder) - 1, self._encoder_first - 1, -1):
+            for i in range(len(self._encoder) - 1, max(self._encoder_first, 0) - 1, -1):
                 encoder_layer, saved = self._encoder[i], encoder_tape.pop()
                 deeper = i > self._encoder_first
                 if isinstance(encoder_layer, SelfAttention):
@@ -176,13 +192,14 @@ class PackedModel:
                     )
                 else:
                     grad = encoder_layer.backward(grad, saved, need_input=deeper)
+            self._source.embed_backward(packed.source, grad)
         return total
 
     def _encode(
         self, packed: _Packed, *, training: bool, tape: list[Any] | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Normed output, the stream before the norm, and its inverse norms."""
-        x = self._embedding[packed.source].float()
+        x = self._source.embed(packed.source)
         for layer in self._encoder:
             if isinstance(layer, SelfAttention):
                 x, saved = layer.forward(x, packed.source_groups, training=training)
@@ -197,7 +214,7 @@ class PackedModel:
         self, packed: _Packed, memory: Memory, *, training: bool, tape: list[Any] | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Normed output, the stream before the norm, and its inverse norms."""
-        x = self._embedding[packed.shifted].float()
+        x = self._target.embed(packed.shifted)
         for layer in self._decoder:
             if isinstance(layer, SelfAttention):
                 x, saved = layer.forward(x, packed.target_groups, training=training)
@@ -211,7 +228,7 @@ class PackedModel:
         return normed, x, inverse
 
     def _pack(self, rows: Sequence[EncodedExample]) -> _Packed:
-        device, dtype = self._embedding.device, self._embedding.dtype
+        device, dtype = self._source.weight.device, self._source.weight.dtype
         source = [len(row.input_ids) for row in rows]
         target = [len(row.labels) for row in rows]
         encoder_bias, decoder_bias = self._relative_positions(max(*source, *target))
@@ -241,7 +258,6 @@ class PackedModel:
         return self._biases
 
 
-def _first(flags: Any) -> int:
-    """Place of the first true one; their number if none is."""
-    found = list(flags)
-    return found.index(True) if True in found else len(found)
+def _first(flags: list[bool]) -> int:
+    """Place of the first true one, counted from -1; behind the last if none is."""
+    return (flags.index(True) if True in flags else len(flags)) - 1

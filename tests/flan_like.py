@@ -1,0 +1,77 @@
+"""A tiny model of FLAN-T5's shape: untied head, spare rows, and a tokenizer that loses newlines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+EXTRA = [f"<extra_id_{i}>" for i in range(4)]
+SPARE_ROWS = 12
+
+TEXT = [
+    "Answer this question: What is the list of the first things? Context: one, two.",
+    "First buy red apples. Second peel them. Third cook the sauce. Last, serve with sugar!",
+    "How do I make tea? Boil water: pour it over leaves; wait; drink. (1) - / s > 2 3 4",
+    "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 é ü",
+]
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Unigram, NFKC, words split at any white space and marked by a bar: as T5's tokenizer is."""
+    backend = Tokenizer(models.Unigram())
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    special = ["<pad>", "</s>", "<unk>", *EXTRA]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=180, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator(TEXT * 3, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens=EXTRA,
+    )
+
+
+def make_model(folder: Path, *, tied: bool = False, spare: int = SPARE_ROWS) -> Path:
+    """Save a two-layer model with its tokenizer, as the Hub holds FLAN-T5."""
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(tokenizer) + spare,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
+    model = T5ForConditionalGeneration(config)
+    if not tied:
+        config.scale_decoder_outputs = False
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(config.vocab_size, 32) * 0.2)
+    model.save_pretrained(folder)
+    return folder
