@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeAlias
 
 from qa_lora import distributed, processes, turns
 from qa_lora.checksums import find_damage
-from qa_lora.config import TrainConfig
+from qa_lora.config import TrainConfig, read_settings
 from qa_lora.errors import ConfigError, RunError
 from qa_lora.event_log import EventReader, append, last_word, truncate
 from qa_lora.events import Checkpointed, Event, Failed, Finished, Recovered
@@ -109,7 +109,11 @@ class Run:
             RunError: If they are missing or damaged.
         """
         try:
-            return TrainConfig.from_yaml(self.path / CONFIG)
+            settings = read_settings(self.path / CONFIG)
+            # A run from before this setting was divided by equal questions alone; were it divided
+            # in another way now, questions it was trained on would count as held out.
+            settings.setdefault("near_duplicates", None)
+            return TrainConfig.build(**settings)
         except ConfigError as error:
             raise RunError(f"The run {self.id} is damaged: {error}") from None
 

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_lora.data.example import QAExample, normalise_question, question_key
-from qa_lora.data.split import SIDES, fingerprint, split_examples
+from qa_lora.data.split import (
+    SIDES,
+    DataSplit,
+    Overlap,
+    fingerprint,
+    overlaps,
+    split_examples,
+)
 from qa_lora.errors import DataError
 
 WORDS = ["Peru", "peru?", "Chile", "?", "!!", "🙂", "🙃", "2+3", "2 - 3", "नीला", "", "\n"]
@@ -215,3 +222,150 @@ def test_a_question_of_punctuation_is_told_from_another():
     assert question_key("?") != question_key("!")
     assert question_key(" ?! ") == question_key("?!")
     assert question_key("a", "b") != question_key("a b") != question_key("a", "", (("b", "c"),))
+
+
+ASKED = ["What is the capital of {}?", "capital of {}, please", "Tell me: {}'s capital?"]
+PLACES = ["Peru", "Chile", "Ecuador", "Norway", "Sweden", "Latvia", "Kenya", "Ghana", "Malawi"]
+
+
+def near_key(example):
+    """The cluster that a question of `asked` belongs to."""
+    return next(place for place in PLACES if place in example.question), example.context
+
+
+asked = st.lists(
+    st.tuples(
+        st.builds(str.format, st.sampled_from(ASKED), st.sampled_from(PLACES)),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["", "", "", "A passage.", "Another text."]),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(asked, st.integers(0, 5), st.floats(0.01, 0.4), st.randoms(use_true_random=False))
+def test_near_questions_stand_on_one_side(triples, seed, fraction, rng):
+    examples = examples_of(triples)
+
+    def divide(rows):
+        return split_examples(
+            rows,
+            validation_fraction=fraction,
+            test_fraction=fraction,
+            seed=seed,
+            near_duplicates=0.8,
+        )
+
+    clusters = {near_key(e): set() for e in examples}
+    for e in examples:
+        clusters[near_key(e)].add(key(e))
+    if len(clusters) < 3:
+        with pytest.raises(DataError):
+            divide(examples)
+        return
+    made = divide(examples)
+    parts = sides(made)
+    assert Counter(e.id for part in parts.values() for e in part) == Counter(e.id for e in examples)
+    on = [{near_key(e) for e in part} for part in parts.values()]
+    assert all(on)
+    assert sum(map(len, on)) == len(clusters)
+    assert overlaps(made, 0.8) == []
+    # The fractions hold to within one cluster.
+    questions = sum(map(len, clusters.values()))
+    largest = max(map(len, clusters.values()))
+    for side in ("validation", "test"):
+        held = len({key(e) for e in parts[side]})
+        assert abs(held - max(1, round(questions * fraction))) <= largest
+
+    again = sides(divide(rng.sample(examples, len(examples))))
+    assert {side: contents(part) for side, part in again.items()} == {
+        side: contents(part) for side, part in parts.items()
+    }
+
+
+def test_without_near_questions_the_split_is_that_of_equal_ones():
+    examples = [QAExample(str(n), f"What is thing {n}?", "x") for n in range(200)]
+    assert split(examples) == split_examples(
+        examples, validation_fraction=0.1, test_fraction=0.1, seed=0, near_duplicates=0.8
+    )
+    assert split(examples, 0).test != split(examples, 1).test
+
+
+def test_near_questions_of_given_sides_stay_and_are_told():
+    questions = ["What is the capital of Peru?", "Who is it?", "Capital of Peru, please", "2 + 3"]
+    examples = [QAExample(f"id{n}", question, "x") for n, question in enumerate(questions)]
+    labels = ["train", "train", "test", "validation"]
+    made = split_examples(
+        examples, validation_fraction=0.1, test_fraction=0.1, seed=0, given=labels,
+        near_duplicates=0.8,
+    )  # fmt: skip
+    assert (len(made.train), len(made.validation), len(made.test)) == (2, 1, 1)
+    found = overlaps(made, 0.8)
+    assert found == [
+        Overlap("train", "id0", questions[0], "test", "id2", questions[2], found[0].similarity)
+    ]
+    assert 0.8 <= found[0].similarity < 1
+    assert found.total == 1
+    assert overlaps(made, None) == []
+
+
+def test_equal_questions_on_two_sides_are_told_first_and_all_are_counted():
+    def side(name, questions):
+        return tuple(QAExample(f"{name}{n}", q, "x") for n, q in enumerate(questions))
+
+    made = DataSplit(
+        train=side("a", ["Capital of Chile", "What is gold?", "what is GOLD", "Who?"]),
+        validation=side("b", ["What is gold?"]),
+        test=side("c", ["The capital of Chile?", "Who", "Where?"]),
+        fingerprint="",
+    )
+    found = overlaps(made, 0.8)
+    assert [(o.id, o.other_id, o.similarity == 1) for o in found] == [
+        ("a1", "b0", True),
+        ("a3", "c1", True),
+        ("a0", "c0", False),
+    ]
+    assert found.total == 3
+    assert [o.id for o in overlaps(made, 0.8, limit=1)] == ["a1"]
+    assert overlaps(made, 0.8, limit=1).total == 3
+    assert overlaps(made, None).total == 2
+
+
+def test_a_chain_of_near_questions_does_not_eat_the_sides():
+    """Each question shares all but one word with the next, so the first leads to the last."""
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abdefgklmnoprtuv", k=8)) for _ in range(120)]
+    chain = [QAExample(f"c{n}", " ".join(words[n : n + 20]), "x") for n in range(100)]
+    examples = [*chain, *numbered(20)]
+    made = split_examples(
+        examples, validation_fraction=0.2, test_fraction=0.2, seed=0, near_duplicates=0.8
+    )
+    assert (len(made.validation), len(made.test)) == (24, 24)
+    (note,) = made.notes
+    assert note.startswith("100 questions hang together as near-duplicates")
+
+
+def test_what_cannot_be_cut_trains():
+    same = [QAExample(f"s{n}", f"{'please ' * n}tell me Peru's capital", "x") for n in range(60)]
+    made = split_examples(
+        [*same, *numbered(40)],
+        validation_fraction=0.1,
+        test_fraction=0.1,
+        seed=0,
+        near_duplicates=0.8,
+    )
+    assert (len(made.validation), len(made.test)) == (10, 10)
+    assert {e.id for e in same} <= {e.id for e in made.train}
+    assert "60 of them stay together" in made.notes[0]
+
+
+def test_questions_that_are_all_near_cannot_be_divided():
+    examples = [QAExample(str(n), f"{'please ' * n}tell me Peru's capital", "x") for n in range(9)]
+    with pytest.raises(
+        DataError, match="9 questions are so much alike that they make only 1 group"
+    ):
+        split_examples(
+            examples, validation_fraction=0.1, test_fraction=0.1, seed=0, near_duplicates=0.8
+        )
+    split(examples)

@@ -98,6 +98,13 @@ def test_create_writes_the_settings_that_start_it_again(run: Run) -> None:
     assert run.id.endswith("-first-try")
 
 
+def test_a_run_from_before_near_duplicates_keeps_its_split(run: Run) -> None:
+    path = run.path / "config.yaml"
+    lines = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join(x for x in lines if not x.startswith("near_dup")), "utf-8")
+    assert run.config().near_duplicates is None
+
+
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "…", "con:nul", " . ", "x" * 60])
 def test_a_name_never_leaves_the_runs_folder(tmp_path: Path, name: str) -> None:
     run = runs.create(TrainConfig(name=name), tmp_path / "runs")
