@@ -21,6 +21,7 @@ __all__ = [
     "Batch",
     "EncodedExample",
     "collate",
+    "count_tokens",
     "encode",
     "encode_prompts",
     "epoch_batches",
@@ -199,8 +200,14 @@ def token_counter(model: str) -> Callable[[list[str]], list[int]]:
         ModelError: If its tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(model)
+    return lambda texts: count_tokens(tokenizer, texts)
 
-    def count(texts: list[str]) -> list[int]:
-        return [len(row) for row in _tokenise(tokenizer, texts, None)]
 
-    return count
+def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, the end token included, if nothing is cut.
+
+    Args:
+        tokenizer: That of the base model.
+        texts: Prompts or answers.
+    """
+    return [len(row) for row in _tokenise(tokenizer, texts, None)]
