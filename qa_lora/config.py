@@ -70,6 +70,16 @@ class TrainConfig(BaseModel):
     context_column: str | None = knob(
         None, "Data", "Column with a passage to read; found by name when empty."
     )
+    validation_data: str | None = knob(
+        None,
+        "Data",
+        "Source of the validation rows, written as in data; taken from the data when empty.",
+    )
+    test_data: str | None = knob(
+        None,
+        "Data",
+        "Source of the test rows, written as in data; taken from the data when empty.",
+    )
     max_rows: int | None = knob(None, "Data", "Use at most this many rows; all when empty.", ge=3)
     validation_fraction: float = knob(
         0.1,
@@ -84,6 +94,14 @@ class TrainConfig(BaseModel):
         "Share of the questions held out for scoring; training never sees them.",
         gt=0,
         lt=0.5,
+    )
+    near_duplicates: float | None = knob(
+        0.8,
+        "Data",
+        "Questions at least this alike stand on one side of the split; empty lets only equal ones "
+        "count.",
+        ge=0.5,
+        le=1,
     )
 
     prompt: str = knob(

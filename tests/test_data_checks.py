@@ -203,9 +203,35 @@ def test_a_leak_is_seen_whoever_made_the_split(tmp_path: Path) -> None:
     assert report.overlap == 3
     assert "3 questions overlap" in report.summary()
     assert {(p.side, p.other_side, p.similarity) for p in report.overlap_pairs} == {
-        ("test", "train", 1.0)
+        ("train", "test", 1.0)
     }
     assert "3 questions stand on more than one side" in report.warnings[0]
+
+
+def test_near_questions_are_found_and_warned_of_where_the_source_divides_them(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"question": f"How do I {verb} my {thing}?", "answer": "Press it twice.", "split": "train"}
+        for verb, thing in (
+            ("water", "orchid"), ("sharpen", "chisel"), ("tune", "violin"), ("bake", "bread"),
+            ("paint", "fence"), ("train", "puppy"),
+        )
+    ]  # fmt: skip
+    rows.append({**rows[0], "question": "Please, how do I water my orchid?", "split": "test"})
+    rows[-2]["split"] = "validation"
+    report = report_of(tmp_path, rows)
+    assert (report.overlap, report.near_overlap, report.near_duplicates) == (0, 1, 2)
+    (pair,) = report.overlap_pairs
+    assert (pair.side, pair.other_side) == ("train", "test") and 0.8 <= pair.similarity < 1
+    assert report.near_pairs[0][:2] == (pair.question, pair.other_question)
+    assert "1 pair of nearly equal questions stands on more than one side" in report.warnings[0]
+    assert "near pair" in report.summary()
+
+    for row in rows:
+        row["split"] = ""
+    free = report_of(tmp_path, rows, near_duplicates=0.8)
+    assert (free.near_overlap, free.near_duplicates, free.overlap_pairs) == (0, 2, ())
 
 
 def test_short_answers_are_counted_and_shown(tmp_path: Path) -> None:

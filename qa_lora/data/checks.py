@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qa_lora.config import TrainConfig
-from qa_lora.data.example import QAExample, question_key
+from qa_lora.data.example import QAExample
 from qa_lora.data.histogram import token_lengths
 from qa_lora.data.languages import languages_of
+from qa_lora.data.near import find
 from qa_lora.data.report import DataReport, DropReason, OverlapPair, TrainingNeeds, shorten_line
 from qa_lora.data.rows import LoadedData, load_and_split
 from qa_lora.data.seen import SeenExample, seen_examples
-from qa_lora.data.split import DataSplit
-from qa_lora.data.tally import Tally, sides_of, tally
+from qa_lora.data.split import DataSplit, overlaps
+from qa_lora.data.tally import Tally, sides_of, spread, tally
 from qa_lora.errors import ModelError
 from qa_lora.prompts import PromptTemplate
 
@@ -33,6 +34,8 @@ PREVIEW_ROWS = 3
 FIRST_ROWS = 5
 PAIRS_SHOWN = 20
 CHARACTERS_SHOWN = 50
+NEAR_EXAMPLES = 50_000
+"""Near duplicates are looked for among at most so many examples, evenly spread."""
 NEAR = 0.8
 """Questions at least this alike count as nearly equal where the settings name no threshold."""
 
@@ -65,7 +68,7 @@ def check_config(
         template=template,
         max_source_tokens=config.max_source_tokens,
         max_target_tokens=config.max_target_tokens,
-        near=getattr(config, "near_duplicates", None) or NEAR,
+        near_duplicates=config.near_duplicates,
     )
     return dataclasses.replace(
         report,
@@ -83,7 +86,7 @@ def check(
     template: PromptTemplate,
     max_source_tokens: int,
     max_target_tokens: int,
-    near: float = NEAR,
+    near_duplicates: float | None = None,
 ) -> DataReport:
     """Report on loaded and divided data.
 
@@ -94,7 +97,8 @@ def check(
         template: Makes the prompts.
         max_source_tokens: Longer prompts are cut.
         max_target_tokens: Longer answers are cut.
-        near: Questions at least this alike, 0 to 1, count as nearly equal.
+        near_duplicates: From which similarity on, 0 to 1, the split kept questions on one side;
+            None if it did not.
     """
     return _report(
         loaded,
@@ -104,7 +108,7 @@ def check(
         template=template,
         max_source_tokens=max_source_tokens,
         max_target_tokens=max_target_tokens,
-        near=near,
+        near_duplicates=near_duplicates,
     )
 
 
@@ -117,7 +121,7 @@ def _report(
     template: PromptTemplate,
     max_source_tokens: int,
     max_target_tokens: int,
-    near: float,
+    near_duplicates: float | None,
 ) -> DataReport:
     limits = {"max_source_tokens": max_source_tokens, "max_target_tokens": max_target_tokens}
     counted: dict[str, Any] = {}
@@ -132,7 +136,7 @@ def _report(
             "harmed": found.harmed,
             "seen": _seen(loaded, split, found, too_long, tokenizer, template, limits),
         }
-    overlaps = _overlaps(split, near)
+    given = any(loaded.splits)
     texts = found.long_texts
     return DataReport(
         source=loaded.source,
@@ -151,10 +155,8 @@ def _report(
             side: {"rows": size, "questions": len(found.keys[side])}
             for side, size in found.sizes.items()
         },
-        given_split=loaded.columns.split is not None,
-        overlap=found.overlap,
-        near_overlap=len({pair.question for pair in overlaps if pair.similarity < 1}),
-        overlap_pairs=tuple(overlaps[:PAIRS_SHOWN]),
+        given_split=given,
+        notes=tuple(split.notes),
         prompt_tokens=token_lengths(found.prompt_tokens, max_source_tokens) if counted else None,
         answer_tokens=token_lengths(found.answer_tokens, max_target_tokens) if counted else None,
         languages=languages_of(texts),
@@ -164,6 +166,7 @@ def _report(
             for e in loaded.examples[:PREVIEW_ROWS]
         ),
         fingerprint=split.fingerprint,
+        **_alike(split, found, near_duplicates=near_duplicates, given=given),
         **_rows(loaded, split),
         **counted,
     )
@@ -243,25 +246,49 @@ def _at(split: DataSplit, number: int) -> QAExample:
     raise IndexError(number)
 
 
-def _overlaps(split: DataSplit, near: float) -> list[OverlapPair]:
-    """Held-out questions that stand on another side too, the most alike first."""
-    where: dict[str, tuple[str, str]] = {}
-    pairs = []
-    held_out = {
-        question_key(e.question, e.context, e.history) for e in [*split.validation, *split.test]
+def _alike(
+    split: DataSplit, found: Tally, *, near_duplicates: float | None, given: bool
+) -> dict[str, Any]:
+    """Questions that are equal or near, on two sides and anywhere."""
+    threshold = near_duplicates or NEAR
+    values: dict[str, Any] = {}
+    questions, pairs = found.overlap()
+    values["overlap"] = questions
+    # A split that kept near ones together has none; looking takes as long as splitting did.
+    if questions or given or near_duplicates is None or split.notes:
+        across = overlaps(split, threshold, PAIRS_SHOWN)
+        values["near_overlap"] = max(0, across.total - pairs)
+        values["overlap_pairs"] = tuple(
+            OverlapPair(
+                each.side, each.question, each.other_side, each.other_question, each.similarity
+            )
+            for each in across
+        )
+    count = min(found.examples, NEAR_EXAMPLES)
+    examples = list(spread(sides_of(split), count))
+    near = find(
+        [example.question for example in examples],
+        threshold,
+        beside=[
+            "\n".join([example.context, *(text for turn in example.history for text in turn)])
+            for example in examples
+        ],
+    )
+    near = near.where(near.similarity < 1)
+    first = np.argsort(-near.similarity, kind="stable")[:PAIRS_SHOWN]
+    return {
+        **values,
+        "near_duplicates": len(np.union1d(near.first, near.second)),
+        "near_pairs": tuple(
+            (
+                examples[int(near.first[at])].question,
+                examples[int(near.second[at])].question,
+                float(near.similarity[at]),
+            )
+            for at in first
+        ),
+        "near_examples": count,
     }
-    for side, rows in sides_of(split).items():
-        mine: dict[str, str] = {}
-        for e in rows:
-            key = question_key(e.question, e.context, e.history)
-            if key in held_out:
-                mine.setdefault(key, e.question)
-        for key, question in mine.items():
-            if key in where:
-                pairs.append(OverlapPair(side, question, *where[key], 1.0))
-            else:
-                where[key] = (side, question)
-    return pairs
 
 
 def _needs(config: TrainConfig, found: Tally, runs_dir: Path) -> TrainingNeeds | None:

@@ -32,7 +32,7 @@ class DropReason:
 
 @dataclass(frozen=True)
 class OverlapPair:
-    """A held-out question and the question on another side that it equals, or nearly equals."""
+    """Two questions on two sides that are equal, or nearly so; the first is nearer to training."""
 
     side: str
     question: str
@@ -103,15 +103,17 @@ class DataReport:
     column_names: tuple[str, ...] = ()
     """All columns of the source."""
     near_overlap: int = 0
-    """Held-out questions that nearly equal a question on another side."""
+    """Pairs of questions on two sides that are nearly equal."""
     overlap_pairs: tuple[OverlapPair, ...] = ()
     """The first pairs, the most alike first."""
     near_duplicates: int = 0
     """Different questions that nearly equal another one."""
     near_pairs: tuple[tuple[str, str, float], ...] = ()
     """The first of them: question, question, similarity."""
-    near_questions: int = 0
-    """Questions among which near duplicates were looked for."""
+    near_examples: int = 0
+    """Examples among which near duplicates were looked for; all, or evenly spread ones."""
+    notes: tuple[str, ...] = ()
+    """What the split has to say about itself."""
     short_answers: int = 0
     """Answers of fewer than 2 words or 3 characters."""
     short_examples: tuple[str, ...] = ()
@@ -154,6 +156,7 @@ class DataReport:
         out = []
         if self.overlap or self.near_overlap:
             out.append(self._leak())
+        out += self.notes
         for what, knob, lengths in (
             ("prompts", "max_source_tokens", self.prompt_tokens),
             ("answers", "max_target_tokens", self.answer_tokens),
@@ -196,16 +199,17 @@ class DataReport:
         return tuple(out)
 
     def _leak(self) -> str:
-        count = self.overlap + self.near_overlap
-        what = "stands" if count == 1 else "stand"
-        kinds = "" if not self.near_overlap else ", exactly or nearly,"
-        sentence = f"{_count(count, 'question')} {what}{kinds} on more than one side of the split"
+        equal = _count(self.overlap, "question")
+        near = _count(self.near_overlap, "pair") + " of nearly equal questions"
+        counts = [text for text, n in ((equal, self.overlap), (near, self.near_overlap)) if n]
+        stand = "stands" if self.overlap + self.near_overlap == 1 else "stand"
+        sentence = f"{' and '.join(counts)} {stand} on more than one side of the split"
         if self.overlap_pairs:
             sentence += f", such as “{shorten_line(self.overlap_pairs[0].question)}”"
         remedy = (
-            "take them out of the training side, or leave the split column out"
+            "take them out of the training rows, or leave out the column or files that divide them"
             if self.given_split
-            else "set near_duplicates to 0.8, and they will stay together"
+            else "set near_duplicates to 0.8, and they stay together"
         )
         return f"{sentence}, which makes scores look better than they are: {remedy}."
 
@@ -227,7 +231,7 @@ class DataReport:
     def _overlap(self) -> str:
         if not self.overlap and not self.near_overlap:
             return "no overlap"
-        near = f", {self.near_overlap:,} nearly" if self.near_overlap else ""
+        near = f", {_count(self.near_overlap, 'near pair')}" if self.near_overlap else ""
         return f"{_count(self.overlap, 'question')} overlap{near}"
 
     def facts(self) -> tuple[Fact, ...]:
@@ -261,12 +265,11 @@ class DataReport:
         )
         if self.duplicates or self.several_answers or self.near_duplicates:
             parts = [_count(self.duplicates, "exact duplicate")]
-            if self.near_questions:
-                parts.append(f"{self.near_duplicates:,} near ones")
+            parts.append(_count(self.near_duplicates, "near duplicate"))
             parts.append(f"{_count(self.several_answers, 'question')} with several answers")
             text = ", ".join(parts)
-            if 0 < self.near_questions < self.questions:
-                text += f"; near ones among {self.near_questions:,} questions"
+            if self.near_examples < self.examples:
+                text += f"; near ones among {self.near_examples:,} examples"
             out.append(Fact("Repeats", text, "Rows that say the same, or answer differently."))
         out += self._text_facts()
         return tuple(out)

@@ -169,6 +169,7 @@ def load_and_split(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
         seed=config.seed,
         given=loaded.splits,
         source=loaded.source,
+        near_duplicates=config.near_duplicates,
     )
     return loaded, split
 

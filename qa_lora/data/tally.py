@@ -20,7 +20,7 @@ from qa_lora.prompts import PromptTemplate
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Tally", "sides_of", "tally"]
+__all__ = ["Tally", "sides_of", "spread", "tally"]
 
 CHUNK = 10_000
 """Texts whose tokens are counted at once."""
@@ -63,11 +63,10 @@ class Tally:
     def examples(self) -> int:
         return sum(self.sizes.values())
 
-    @property
-    def overlap(self) -> int:
-        """Questions that stand on more than one side."""
+    def overlap(self) -> tuple[int, int]:
+        """Questions that stand on more than one side, and the pairs that these make."""
         _, sides = np.unique(np.concatenate(list(self.keys.values())), return_counts=True)
-        return int((sides > 1).sum())
+        return int((sides > 1).sum()), int((sides * (sides - 1) // 2).sum())
 
 
 def sides_of(split: DataSplit) -> dict[str, Sequence[QAExample]]:
@@ -175,13 +174,14 @@ class _Counter:
 
 def _sample(sides: dict[str, Sequence[QAExample]], total: int) -> npt.NDArray[np.int64]:
     """Numbers of the examples to count tokens in: all, or evenly spread ones."""
-    measured = [_characters(example) for example in _spread(sides, min(total, 1000))]
+    measured = [_characters(example) for example in spread(sides, min(total, 1000))]
     mean = sum(measured) / max(1, len(measured))
     count = min(total, max(1000, int(SAMPLE_CHARACTERS / max(1.0, mean))))
     return np.arange(count, dtype=np.int64) * total // max(1, count)
 
 
-def _spread(sides: dict[str, Sequence[QAExample]], count: int) -> Iterator[QAExample]:
+def spread(sides: dict[str, Sequence[QAExample]], count: int) -> Iterator[QAExample]:
+    """So many of the examples on all sides, evenly spread."""
     total = sum(len(rows) for rows in sides.values())
     for number in range(count):
         at = number * total // count
