@@ -284,7 +284,7 @@ def show_report(report: DataReport, *, quiet: bool = False) -> None:
             table.add_row("", Text("\n".join(bars(lengths)), style="cyan"))
     for pair in report.overlap_pairs[:5]:
         sides = f"{pair.side}: {pair.question}\n{pair.other_side}: {pair.other_question}"
-        table.add_row(f"{pair.similarity:.0%} alike", Text(sides))
+        table.add_row(pair.alike, Text(sides))
     for seen in report.seen:
         for name, text in (("Model reads", seen.input), ("and learns", seen.label)):
             shown = Text(text.before)

@@ -12,7 +12,15 @@ from qa_lora.data.histogram import TokenLengths
 from qa_lora.data.languages import Language
 from qa_lora.data.seen import SeenExample
 
-__all__ = ["DataReport", "DropReason", "Fact", "OverlapPair", "TrainingNeeds", "shorten_line"]
+__all__ = [
+    "DataReport",
+    "DropReason",
+    "Fact",
+    "OverlapPair",
+    "TrainingNeeds",
+    "alike",
+    "shorten_line",
+]
 
 WORTH_A_WARNING = 0.05
 """Share of rows from which on something is warned of."""
@@ -40,6 +48,11 @@ class OverlapPair:
     other_question: str
     similarity: float
     """1.0 for the same question but for case, punctuation and space."""
+
+    @property
+    def alike(self) -> str:
+        """The similarity in words."""
+        return alike(self.similarity)
 
 
 @dataclass(frozen=True)
@@ -231,8 +244,10 @@ class DataReport:
     def _overlap(self) -> str:
         if not self.overlap and not self.near_overlap:
             return "no overlap"
-        near = f", {_count(self.near_overlap, 'near pair')}" if self.near_overlap else ""
-        return f"{_count(self.overlap, 'question')} overlap{near}"
+        near = _count(self.near_overlap, "near pair")
+        if not self.overlap:
+            return f"{near} overlap"
+        return f"{_count(self.overlap, 'question')} overlap" + f", {near}" * bool(self.near_overlap)
 
     def facts(self) -> tuple[Fact, ...]:
         """The report as lines with names, most important first."""
@@ -285,10 +300,9 @@ class DataReport:
                 out.append(Fact(name, text, f"Lengths as the tokenizer of {self._model} counts."))
         if self.overlong_examples:
             count = _count(self.overlong_examples, "training and validation example")
-            done, other, instead = "cut", "drop", "left out"
+            text = f"{count}, cut at the limit; overlong = drop would leave them out"
             if self.overlong == "drop":
-                done, other, instead = "left out", "cut", "cut"
-            text = f"{count}: {done}; with overlong set to {other}, {instead}"
+                text = f"{count}, left out; overlong = cut would keep them, cut at the limit"
             out.append(Fact("Too long", text, "Prompt or answer is over its limit."))
         if self.short_answers:
             shown = ", ".join(f"“{shorten_line(text, 20)}”" for text in self.short_examples)
@@ -324,6 +338,11 @@ class DataReport:
             for number, row in enumerate(self.preview, 1)
         ]
         return [self.source, *warnings, *facts, *examples]
+
+
+def alike(similarity: float) -> str:
+    """A similarity in words; only equal questions are called so."""
+    return "equal" if similarity >= 1 else f"{min(similarity, 0.99):.0%} alike".replace("%", " %")
 
 
 def shorten_line(text: str, width: int = 60) -> str:

@@ -9,7 +9,7 @@ from html import escape
 
 from qa_lora.data.characters import LostCharacter
 from qa_lora.data.histogram import TokenLengths
-from qa_lora.data.report import DataReport, OverlapPair
+from qa_lora.data.report import DataReport, OverlapPair, alike
 from qa_lora.data.seen import SeenExample, SeenText
 from qa_lora.ui.words import note
 
@@ -20,7 +20,7 @@ IDS = 400
 """Ids shown of a text; the rest is told by number."""
 TEXT = 2_000
 """Characters shown of a text."""
-NEAR_CUT = 300
+NEAR_CUT = 150
 """Characters shown on each side of where a text is cut."""
 
 
@@ -84,7 +84,7 @@ def _histogram(name: str, lengths: TokenLengths) -> str:
 
 def _pairs(pairs: tuple[OverlapPair, ...]) -> str:
     return "".join(
-        f'<p class="pair"><small>{pair.similarity:.0%} alike</small>'
+        f'<p class="pair"><small>{pair.alike}</small>'
         f"<span><em>{escape(pair.side)}</em> {_text(pair.question)}</span>"
         f"<span><em>{escape(pair.other_side)}</em> {_text(pair.other_question)}</span></p>"
         for pair in pairs[:PAIRS]
@@ -93,7 +93,7 @@ def _pairs(pairs: tuple[OverlapPair, ...]) -> str:
 
 def _near(report: DataReport) -> str:
     return "".join(
-        f'<p class="pair"><small>{similarity:.0%} alike</small>'
+        f'<p class="pair"><small>{alike(similarity)}</small>'
         f"<span>{_text(first)}</span><span>{_text(second)}</span></p>"
         for first, second, similarity in report.near_pairs[:PAIRS]
     )
