@@ -23,6 +23,7 @@ __all__ = [
     "Batch",
     "EncodedExample",
     "collate",
+    "count_tokens",
     "encode",
     "epoch_batches",
     "share",
@@ -172,8 +173,14 @@ def token_counter(
         ModelError: If its tokenizer cannot be loaded.
     """
     tokenizer, _ = choose_tokenizer(load_tokenizer(model), whitespace, answers)
+    return lambda texts: count_tokens(tokenizer, texts)
 
-    def count(texts: list[str]) -> list[int]:
-        return [len(row) for row in encode_texts(tokenizer, texts, None)]
 
-    return count
+def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, the end token included, if nothing is cut.
+
+    Args:
+        tokenizer: That of the base model.
+        texts: Prompts or answers.
+    """
+    return [len(row) for row in encode_texts(tokenizer, texts, None)]

@@ -22,6 +22,13 @@ BAD_INPUT = 2
 KNOB = "knob:"
 """Prefix of the parsed values that are settings of a training."""
 
+CHECKED = (
+    "model", "question_column", "answer_column", "context_column", "max_rows",
+    "validation_fraction", "test_fraction", "seed", "prompt", "max_source_tokens",
+    "max_target_tokens", "overlong",
+)  # fmt: skip
+"""Settings that a data report follows from."""
+
 Result = dict[str, Any]
 
 
@@ -111,10 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")
-    check.add_argument("--question-column", metavar="Q", help="column with the questions")
-    check.add_argument("--answer-column", metavar="A", help="column with the answers")
-    check.add_argument("--context-column", metavar="C", help="column with passages to read")
-    check.add_argument("--model", metavar="M", help="count tokens as this model does")
+    _add_knobs(check, only=CHECKED)
     return parser
 
 
@@ -146,10 +150,12 @@ def _add(
     return parser
 
 
-def _add_knobs(parser: argparse.ArgumentParser) -> None:
+def _add_knobs(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> None:
     """A flag for every setting; values stay text, for the settings check them themselves."""
     groups: dict[str, Any] = {}
     for name, field in TrainConfig.model_fields.items():
+        if only and name not in only:
+            continue
         extra = field.json_schema_extra
         assert isinstance(extra, dict)
         title = str(extra["group"])
@@ -314,18 +320,12 @@ def _evaluate(parsed: argparse.Namespace) -> Result:
 def _check_data(parsed: argparse.Namespace) -> Result:
     from qa_lora.data.checks import check_config
 
-    config = TrainConfig.build(
-        data=parsed.source,
-        question_column=parsed.question_column,
-        answer_column=parsed.answer_column,
-        context_column=parsed.context_column,
-    )
-    count_tokens = None
-    if parsed.model:
-        from qa_lora.batching import token_counter
+    config = TrainConfig.build(data=parsed.source, **_knobs(parsed))
+    # Before the data is read: a model that is not there is said at once.
+    from qa_lora.models import load_tokenizer
 
-        count_tokens = token_counter(parsed.model)
-    report = check_config(config, count_tokens=count_tokens)
-    terminal.show_lines(report.lines(), quiet=parsed.json)
+    tokenizer = load_tokenizer(config.model)
+    report = check_config(config, tokenizer=tokenizer, runs_dir=parsed.runs_dir)
+    terminal.show_report(report, quiet=parsed.json)
     result: Result = report.to_dict()
     return result

@@ -236,6 +236,12 @@ class TrainConfig(BaseModel):
     max_target_tokens: int = knob(
         256, "Lengths", "Answers longer than this many tokens are cut.", ge=2, le=8192
     )
+    overlong: Literal["cut", "drop"] = knob(
+        "cut",
+        "Lengths",
+        "Rows longer than these limits: cut them, or drop them from training and validation; the "
+        "test rows stay.",
+    )
     max_new_tokens: int = knob(
         128, "Lengths", "Longest answer that is generated, in tokens.", ge=1, le=8192
     )

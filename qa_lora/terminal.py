@@ -33,6 +33,7 @@ from qa_lora.runs import Run, place
 from qa_lora.turns import ordinal
 
 if TYPE_CHECKING:
+    from qa_lora.data.report import DataReport
     from qa_lora.estimate import Estimate
 
 __all__ = [
@@ -43,8 +44,8 @@ __all__ = [
     "show_answers",
     "show_estimate",
     "show_headline",
-    "show_lines",
     "show_place",
+    "show_report",
     "show_runs",
     "show_scores",
     "silence",
@@ -265,9 +266,34 @@ def show_answers(base: str, tuned: str, *, quiet: bool = False) -> None:
     _out.print(table)
 
 
-def show_lines(lines: Sequence[str], *, quiet: bool = False) -> None:
-    """Lines for a person."""
-    say("\n".join(lines), quiet=quiet)
+def show_report(report: DataReport, *, quiet: bool = False) -> None:
+    """The data report: warnings first, then facts, histograms, and what the model sees."""
+    if quiet:
+        return
+    from qa_lora.data.histogram import bars
+    from qa_lora.data.report import shorten_line
+
+    _out.print(Text(f"Data check · {report.source}", style="bold"))
+    for warning in report.warnings:
+        _out.print(Text(f"! {warning}", style="yellow"))
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    drawn = {"Prompts": report.prompt_tokens, "Answers": report.answer_tokens}
+    for fact in report.facts():
+        table.add_row(fact.name, Text(fact.text))
+        if lengths := drawn.get(fact.name):
+            table.add_row("", Text("\n".join(bars(lengths)), style="cyan"))
+    for pair in report.overlap_pairs[:5]:
+        sides = f"{pair.side}: {pair.question}\n{pair.other_side}: {pair.other_question}"
+        table.add_row(pair.alike, Text(sides))
+    for seen in report.seen:
+        for name, text in (("Model reads", seen.input), ("and learns", seen.label)):
+            shown = Text(text.before)
+            if text.cut:
+                cut = shorten_line(text.cut, 80)
+                shown.append(f"[cut: {cut}]", style="red").append(text.after)
+            shown.append(f"  ({len(text.ids):,} of {text.whole_tokens:,} tokens)", style="dim")
+            table.add_row(name, shown)
+    _out.print(table)
 
 
 def show_place(run: Run, place: int, *, quiet: bool = False) -> None:

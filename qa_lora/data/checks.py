@@ -2,154 +2,83 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from qa_lora.config import TrainConfig
-from qa_lora.data.example import QAExample, question_key
+from qa_lora.data.example import QAExample
+from qa_lora.data.histogram import token_lengths
+from qa_lora.data.languages import languages_of
+from qa_lora.data.near import find
+from qa_lora.data.report import DataReport, DropReason, OverlapPair, TrainingNeeds, shorten_line
 from qa_lora.data.rows import LoadedData, load_and_split
-from qa_lora.data.split import DataSplit
+from qa_lora.data.seen import SeenExample, seen_examples
+from qa_lora.data.split import DataSplit, overlaps
+from qa_lora.data.tally import Tally, sides_of, spread, tally
+from qa_lora.errors import ModelError
 from qa_lora.prompts import PromptTemplate
 
-__all__ = ["DataReport", "DropReason", "TokenLengths", "check", "check_config"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from qa_lora.estimate import RowLengths
+
+__all__ = ["check", "check_config"]
 
 PREVIEW_ROWS = 3
 FIRST_ROWS = 5
-
-
-@dataclass(frozen=True)
-class DropReason:
-    """How many rows were dropped for one reason, and which were the first."""
-
-    reason: str
-    count: int
-    first_rows: tuple[int, ...]
-    """1-based numbers of the first few."""
-
-
-@dataclass(frozen=True)
-class TokenLengths:
-    """Lengths of one kind of text in tokens, and the share that will be cut."""
-
-    median: int
-    p95: int
-    longest: int
-    limit: int
-    cut: float
-    """Share, 0 to 1, that is longer than the limit."""
-
-
-@dataclass(frozen=True)
-class DataReport:
-    """What a person should know about the data before training on it."""
-
-    source: str
-    columns: dict[str, str]
-    """Role -> column, for the columns that are used."""
-    rows_in_source: int
-    rows_read: int
-    rows_used: int
-    """Rows that gave at least one example to train, validate or test on."""
-    examples: int
-    """Examples on the three sides; a row with several answers gives several."""
-    dropped: tuple[DropReason, ...]
-    questions: int
-    """Different questions; a passage and earlier turns belong to a question."""
-    duplicates: int
-    """Examples that repeat the question and answer of another one."""
-    several_answers: int
-    """Questions with more than one different answer."""
-    sides: dict[str, dict[str, int]]
-    """train, validation and test -> rows and questions."""
-    given_split: bool
-    """Whether the source itself says which row is on which side."""
-    overlap: int
-    """Questions that stand on more than one side; always 0 in a split made by this library."""
-    prompt_tokens: TokenLengths | None
-    answer_tokens: TokenLengths | None
-    preview: tuple[dict[str, str], ...]
-    """The first rows, as question, answer and context."""
-    fingerprint: str
-    """Of the test side."""
-
-    @property
-    def cut(self) -> float:
-        """Share of the examples' prompts or answers that are cut, whichever is larger."""
-        lengths = (self.prompt_tokens, self.answer_tokens)
-        return max((each.cut for each in lengths if each), default=0.0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain values for JSON, with its lines and summary."""
-        return {**asdict(self), "summary": self.summary()}
-
-    def summary(self) -> str:
-        """The report in one line, for a card beside the form."""
-        parts = [_count(self.rows_used, "row")]
-        if lost := sum(reason.count for reason in self.dropped):
-            parts.append(f"{lost:,} dropped")
-        if self.prompt_tokens or self.answer_tokens:
-            parts.append(f"{_percent(self.cut)} cut")
-        overlap = (
-            "no overlap" if not self.overlap else f"{_count(self.overlap, 'question')} overlap"
-        )
-        parts.append(f"test {_count(self.sides['test']['questions'], 'question')}, {overlap}")
-        return " · ".join(parts)
-
-    def lines(self) -> list[str]:
-        """The report for a terminal, a fact a line."""
-        columns = ", ".join(f"{role} from {name}" for role, name in self.columns.items())
-        read = f"{self.source}: {_count(self.rows_read, 'row')} read"
-        if self.rows_read < self.rows_in_source:
-            read += f" of {self.rows_in_source:,}, spread evenly"
-        out = [f"{read}, {self.rows_used:,} used", f"columns: {columns}"]
-        for reason in self.dropped:
-            rows = ", ".join(str(row) for row in reason.first_rows)
-            rows += ", ..." if reason.count > len(reason.first_rows) else ""
-            what = "row" if reason.count == 1 else "rows"
-            out.append(f"dropped: {reason.count:,} x {reason.reason} ({what} {rows})")
-        out.append(
-            f"questions: {self.questions:,} different, {self.several_answers:,} with several "
-            f"answers, {_count(self.duplicates, 'exact duplicate')}"
-        )
-        sizes = ", ".join(
-            f"{side} {_count(size['questions'], 'question')} in {_count(size['rows'], 'row')}"
-            for side, size in self.sides.items()
-        )
-        out.append(f"split{' (given)' if self.given_split else ''}: {sizes}")
-        out.append(f"overlap: {_count(self.overlap, 'question')} on more than one side")
-        for what, lengths in (("prompts", self.prompt_tokens), ("answers", self.answer_tokens)):
-            if lengths:
-                out.append(
-                    f"{what}: median {lengths.median:,}, 95 % up to {lengths.p95:,}, longest "
-                    f"{lengths.longest:,} tokens; {_percent(lengths.cut)} cut at {lengths.limit:,}"
-                )
-        for number, row in enumerate(self.preview, 1):
-            out.append(f"example {number}: {_short(row['question'])} -> {_short(row['answer'])}")
-        return out
+PAIRS_SHOWN = 20
+CHARACTERS_SHOWN = 50
+NEAR_EXAMPLES = 50_000
+"""Near duplicates are looked for among at most so many examples, evenly spread."""
+NEAR = 0.8
+"""Questions at least this alike count as nearly equal where the settings name no threshold."""
 
 
 def check_config(
-    config: TrainConfig, *, count_tokens: Callable[[list[str]], list[int]] | None
+    config: TrainConfig,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None,
+    runs_dir: Path | None = None,
 ) -> DataReport:
     """Load, divide and report on the data that a config names.
 
     Args:
         config: The settings.
-        count_tokens: As for :func:`check`.
+        tokenizer: That of the config's model; None leaves out whatever is counted in tokens.
+        runs_dir: Where past runs lie, to estimate a training from them; without it, none is.
 
     Raises:
         DataError: If the data cannot be used.
     """
     loaded, split = load_and_split(config)
-    return check(
+    if tokenizer is not None:
+        from qa_lora.whitespace import choose_tokenizer
+
+        answers = (example.answer for example in split.train)
+        tokenizer, _ = choose_tokenizer(tokenizer, config.whitespace_tokens, answers)
+    template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
+    found = tally(split, template, tokenizer)
+    report = _report(
         loaded,
         split,
-        count_tokens=count_tokens,
-        template=PromptTemplate(config.prompt, config.context_prompt, config.history_prompt),
+        found,
+        tokenizer=tokenizer,
+        template=template,
         max_source_tokens=config.max_source_tokens,
         max_target_tokens=config.max_target_tokens,
+        near_duplicates=config.near_duplicates,
+    )
+    return dataclasses.replace(
+        report,
+        model=config.model if tokenizer is not None else "",
+        overlong=config.overlong,
+        needs=_needs(config, found, runs_dir) if tokenizer is not None and runs_dir else None,
     )
 
 
@@ -157,105 +86,258 @@ def check(
     loaded: LoadedData,
     split: DataSplit,
     *,
-    count_tokens: Callable[[list[str]], list[int]] | None,
+    tokenizer: PreTrainedTokenizerBase | None,
     template: PromptTemplate,
     max_source_tokens: int,
     max_target_tokens: int,
+    near_duplicates: float | None = None,
 ) -> DataReport:
     """Report on loaded and divided data.
 
     Args:
         loaded: The examples, and the rows that gave none.
         split: Their division.
-        count_tokens: Gives each text's length in the model's tokens, the end token included; None
-            leaves lengths and cuts out of the report.
-        template: Makes the prompts whose lengths are counted.
+        tokenizer: Counts tokens and shows what the model sees; None leaves that out.
+        template: Makes the prompts.
         max_source_tokens: Longer prompts are cut.
         max_target_tokens: Longer answers are cut.
+        near_duplicates: From which similarity on, 0 to 1, the split kept questions on one side;
+            None if it did not.
     """
-    sides = {"train": split.train, "validation": split.validation, "test": split.test}
-    examples = [example for side in sides.values() for example in side]
-    keys = {side: {_key(example) for example in rows} for side, rows in sides.items()}
-    every_key = Counter(key for side in keys.values() for key in side)
-    answers: dict[str, set[str]] = {}
-    for example in examples:
-        answers.setdefault(_key(example), set()).add(example.answer)
-    repeated = Counter((e.question, e.context, e.history, e.answer) for e in examples)
-    row_of = {e.id: row for e, row in zip(loaded.examples, loaded.rows, strict=True)}
-    columns = {role: name for role, name in asdict(loaded.columns).items() if name}
+    return _report(
+        loaded,
+        split,
+        tally(split, template, tokenizer),
+        tokenizer=tokenizer,
+        template=template,
+        max_source_tokens=max_source_tokens,
+        max_target_tokens=max_target_tokens,
+        near_duplicates=near_duplicates,
+    )
 
-    prompt_tokens = answer_tokens = None
-    if count_tokens is not None:
-        prompts = [template.render(e.question, e.context, e.history) for e in examples]
-        prompt_tokens = _lengths(count_tokens(prompts), max_source_tokens)
-        answer_tokens = _lengths(count_tokens([e.answer for e in examples]), max_target_tokens)
+
+def _report(
+    loaded: LoadedData,
+    split: DataSplit,
+    found: Tally,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None,
+    template: PromptTemplate,
+    max_source_tokens: int,
+    max_target_tokens: int,
+    near_duplicates: float | None,
+) -> DataReport:
+    limits = {"max_source_tokens": max_source_tokens, "max_target_tokens": max_target_tokens}
+    counted: dict[str, Any] = {}
+    if tokenizer is not None and len(found.sampled):
+        too_long = (found.prompt_tokens > max_source_tokens) | (
+            found.answer_tokens > max_target_tokens
+        )
+        counted = {
+            "sampled": len(found.sampled),
+            "overlong_examples": _of_all(too_long, found),
+            "lost_characters": found.lost_characters[:CHARACTERS_SHOWN],
+            "harmed": found.harmed,
+            "seen": _seen(loaded, split, found, too_long, tokenizer, template, limits),
+        }
+    given = any(loaded.splits)
+    texts = found.long_texts
     return DataReport(
         source=loaded.source,
-        columns=columns,
+        columns={role: name for role, name in asdict(loaded.columns).items() if name},
+        column_names=tuple(loaded.column_names),
+        form=getattr(loaded, "form", ""),
         rows_in_source=loaded.rows_in_source,
         rows_read=loaded.rows_read,
-        rows_used=len({row_of[example.id] for example in examples}),
-        examples=len(examples),
-        dropped=_drop_reasons(
-            [
-                *((d.reason, d.row) for d in loaded.dropped),
-                *dict.fromkeys((r.reason, row_of[r.id]) for r in split.removed),
-            ]
-        ),
-        questions=len(every_key),
-        duplicates=len(examples) - len(repeated),
-        several_answers=sum(len(texts) > 1 for texts in answers.values()),
+        examples=found.examples,
+        questions=found.questions,
+        duplicates=found.duplicates,
+        several_answers=found.several_answers,
+        short_answers=found.short_answers,
+        short_examples=tuple(found.short_examples),
         sides={
-            side: {"rows": len(rows), "questions": len(keys[side])} for side, rows in sides.items()
+            side: {"rows": size, "questions": len(found.keys[side])}
+            for side, size in found.sizes.items()
         },
-        given_split=loaded.columns.split is not None,
-        overlap=sum(count > 1 for count in every_key.values()),
-        prompt_tokens=prompt_tokens,
-        answer_tokens=answer_tokens,
+        given_split=given,
+        notes=tuple(split.notes),
+        prompt_tokens=token_lengths(found.prompt_tokens, max_source_tokens) if counted else None,
+        answer_tokens=token_lengths(found.answer_tokens, max_target_tokens) if counted else None,
+        languages=languages_of(texts),
+        language_texts=len(texts),
         preview=tuple(
             {"question": e.question, "answer": e.answer, "context": e.context}
             for e in loaded.examples[:PREVIEW_ROWS]
         ),
         fingerprint=split.fingerprint,
+        **_alike(split, found, near_duplicates=near_duplicates, given=given),
+        **_rows(loaded, split),
+        **counted,
     )
 
 
-def _key(example: QAExample) -> str:
-    return question_key(example.question, example.context, example.history)
+def _rows(loaded: LoadedData, split: DataSplit) -> dict[str, Any]:
+    """How many rows are used, and why the others are not."""
+    drops: list[tuple[str, int, str]] = [
+        (each.reason, each.row, getattr(each, "text", "")) for each in loaded.dropped
+    ]
+    removed = {each.id: each.reason for each in split.removed}
+    if not removed:
+        used = len(np.unique(np.asarray(loaded.rows)))
+    else:
+        kept = set()
+        lost: dict[tuple[str, int], str] = {}
+        for example, row in zip(loaded.examples, loaded.rows, strict=True):
+            if (reason := removed.get(example.id)) is None:
+                kept.add(row)
+            else:
+                lost.setdefault((reason, row), f"{example.question} -> {example.answer}")
+        used = len(kept)
+        drops += [(reason, row, text) for (reason, row), text in lost.items()]
+    return {"rows_used": used, "dropped": _drop_reasons(drops)}
 
 
-def _drop_reasons(drops: Sequence[tuple[str, int]]) -> tuple[DropReason, ...]:
+def _drop_reasons(drops: Sequence[tuple[str, int, str]]) -> tuple[DropReason, ...]:
     """The reasons, commonest first."""
-    rows: dict[str, list[int]] = {}
-    for reason, row in drops:
-        rows.setdefault(reason, []).append(row)
-    reasons = (
-        DropReason(reason, len(where), tuple(sorted(where)[:FIRST_ROWS]))
-        for reason, where in rows.items()
-    )
+    rows: dict[str, list[tuple[int, str]]] = {}
+    for reason, row, text in drops:
+        rows.setdefault(reason, []).append((row, text))
+    reasons = []
+    for reason, where in rows.items():
+        first = sorted(where)[:FIRST_ROWS]
+        reasons.append(
+            DropReason(
+                reason,
+                len(where),
+                tuple(row for row, _ in first),
+                tuple(shorten_line(text, 80) for _, text in first if text),
+            )
+        )
     return tuple(sorted(reasons, key=lambda each: (-each.count, each.reason)))
 
 
-def _lengths(counts: Sequence[int], limit: int) -> TokenLengths:
-    ordered = sorted(counts)
-    return TokenLengths(
-        median=ordered[(len(ordered) - 1) // 2],
-        p95=ordered[-(-len(ordered) * 95 // 100) - 1],
-        longest=ordered[-1],
-        limit=limit,
-        cut=sum(count > limit for count in ordered) / len(ordered),
+def _of_all(too_long: Any, found: Tally) -> int:
+    """Examples of train and validation that are too long, judged by the sample."""
+    trained_on = found.sizes["train"] + found.sizes["validation"]
+    mine = too_long[found.sampled < trained_on]
+    return round(float(mine.mean()) * trained_on) if len(mine) else 0
+
+
+def _seen(
+    loaded: LoadedData,
+    split: DataSplit,
+    found: Tally,
+    too_long: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    template: PromptTemplate,
+    limits: dict[str, int],
+) -> tuple[SeenExample, ...]:
+    """The first examples, and the first one that is cut if none of these is."""
+    shown: list[QAExample] = list(loaded.examples[:PREVIEW_ROWS])
+    cut = found.sampled[too_long]
+    if len(cut):
+        example = _at(split, int(cut[0]))
+        shown = [example, *(each for each in shown if each.id != example.id)][:PREVIEW_ROWS]
+    return seen_examples(shown, tokenizer, template, **limits)
+
+
+def _at(split: DataSplit, number: int) -> QAExample:
+    """The example with a number that counts over all sides."""
+    for rows in sides_of(split).values():
+        if number < len(rows):
+            return rows[number]
+        number -= len(rows)
+    raise IndexError(number)
+
+
+def _alike(
+    split: DataSplit, found: Tally, *, near_duplicates: float | None, given: bool
+) -> dict[str, Any]:
+    """Questions that are equal or near, on two sides and anywhere."""
+    threshold = near_duplicates or NEAR
+    values: dict[str, Any] = {}
+    questions, pairs = found.overlap()
+    values["overlap"] = questions
+    # A split that kept near ones together has none; looking takes as long as splitting did.
+    if questions or given or near_duplicates is None or split.notes:
+        across = overlaps(split, threshold, PAIRS_SHOWN)
+        values["near_overlap"] = max(0, across.total - pairs)
+        values["overlap_pairs"] = tuple(
+            OverlapPair(
+                each.side, each.question, each.other_side, each.other_question, each.similarity
+            )
+            for each in across
+        )
+    count = min(found.examples, NEAR_EXAMPLES)
+    examples = list(spread(sides_of(split), count))
+    near = find(
+        [example.question for example in examples],
+        threshold,
+        beside=[
+            "\n".join([example.context, *(text for turn in example.history for text in turn)])
+            for example in examples
+        ],
+    )
+    near = near.where(near.similarity < 1)
+    first = np.argsort(-near.similarity, kind="stable")[:PAIRS_SHOWN]
+    return {
+        **values,
+        "near_duplicates": len(np.union1d(near.first, near.second)),
+        "near_pairs": tuple(
+            (
+                examples[int(near.first[at])].question,
+                examples[int(near.second[at])].question,
+                float(near.similarity[at]),
+            )
+            for at in first
+        ),
+        "near_examples": count,
+    }
+
+
+def _needs(config: TrainConfig, found: Tally, runs_dir: Path) -> TrainingNeeds | None:
+    """What a training would need; None where the model's size is not known."""
+    from qa_lora.estimate import estimate, model_shape, past_runs, this_room
+
+    try:
+        shape = model_shape(config.model)
+        room = this_room(config.precision)
+        needs = estimate(config, shape, room, _row_lengths(config, found), past_runs(runs_dir))
+    except ModelError:
+        return None
+    return TrainingNeeds(
+        time=needs.time,
+        seconds=needs.seconds,
+        steps=needs.steps,
+        memory=needs.memory,
+        fits=needs.fits,
+        speed_from=needs.speed_from,
     )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def _row_lengths(config: TrainConfig, found: Tally) -> RowLengths:
+    """The lengths that were counted, for as many rows as there are to train on."""
+    from qa_lora.estimate import RowLengths
 
+    prompts, answers = found.prompt_tokens, found.answer_tokens
+    sizes = found.sizes
+    train = found.sampled < sizes["train"]
+    validation = ~train & (found.sampled < sizes["train"] + sizes["validation"])
+    if config.overlong == "drop":
+        fits = (prompts <= config.max_source_tokens) & (answers <= config.max_target_tokens)
+        kept = fits[train].mean() if train.any() else 1.0
+        sizes = {**sizes, "train": round(sizes["train"] * float(kept))}
+        train, validation = train & fits, validation & fits
 
-def _percent(share: float) -> str:
-    """A share with its sign; a share above zero is never shown as 0 %."""
-    return "under 1 %" if 0 < share < 0.01 else f"{share:.0%}".replace("%", " %")
+    def of(chosen: Any, count: int) -> tuple[tuple[int, int], ...]:
+        # A sample stands for all: it is repeated until there are as many.
+        sources = np.resize(np.minimum(prompts[chosen], config.max_source_tokens), count)
+        targets = np.resize(np.minimum(answers[chosen], config.max_target_tokens), count)
+        return tuple(zip(sources.tolist(), targets.tolist(), strict=True))
 
-
-def _short(text: str, width: int = 60) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 3]}..."
+    return RowLengths(
+        of(train, sizes["train"]),
+        of(validation, min(sizes["validation"], config.validation_rows)),
+        sizes["test"],
+        exact=True,
+    )

@@ -8,17 +8,14 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError, DataError, QALoRAError, RunError
+from qa_lora.estimate.shapes import has_tokenizer
+from qa_lora.ui.report_card import report_html
 from qa_lora.ui.words import note
-
-if TYPE_CHECKING:
-    from qa_lora.data.checks import DataReport
 
 __all__ = ["Checked", "check_data", "keep_upload", "refuse_server_paths", "state_of"]
 
@@ -30,11 +27,13 @@ _UNUSED = {name: TrainConfig.model_fields[name].default for name in _FREE}
 
 @dataclass(frozen=True)
 class Checked:
-    """The card, and the columns to choose from when the source has a table of its own."""
+    """The card, and the columns to choose from."""
 
     html: str
     columns: tuple[str, ...] = ()
-    """What to choose the question and the answer from; empty when they were found."""
+    """All columns of the source; empty where it could not be read."""
+    unclear: bool = False
+    """Whether the question or the answer column has to be chosen."""
 
 
 def check_data(
@@ -54,13 +53,13 @@ def check_data(
         refuse_server_paths(config, uploads)
         if warm_up is not None:
             warm_up()
-        counted = warm_up is not None and _has_tokenizer(config.model)
+        counted = warm_up is not None and has_tokenizer(config.model)
         return _check(config.model_copy(update=_UNUSED), counted, state_of(config.data))
     except ConfigError as error:
         return Checked(note(f"The data is not checked yet: {error}", "warn"))
     except ColumnsError as error:
         text = f"{error.message} Choose the question and the answer column here."
-        return Checked(note(text, "warn"), tuple(error.columns))
+        return Checked(note(text, "warn"), tuple(error.columns), unclear=True)
     except QALoRAError as error:
         return Checked(note(str(error), "bad"))
 
@@ -70,8 +69,13 @@ def _check(config: TrainConfig, counted: bool, state: tuple[int, int]) -> Checke
     """The check itself; one that was made is kept as long as the file stays as it is (`state`)."""
     from qa_lora.data.checks import check_config
 
-    report = check_config(config, count_tokens=_counter(config.model) if counted else None)
-    return Checked(_card(report))
+    tokenizer = None
+    if counted:
+        from qa_lora.models import load_tokenizer
+
+        tokenizer = load_tokenizer(config.model)
+    report = check_config(config, tokenizer=tokenizer)
+    return Checked(report_html(report), report.column_names)
 
 
 def state_of(source: str) -> tuple[int, int]:
@@ -81,56 +85,6 @@ def state_of(source: str) -> tuple[int, int]:
     except (OSError, ValueError):
         return 0, 0
     return stat.st_mtime_ns, stat.st_size
-
-
-def _has_tokenizer(model: str) -> bool:
-    """Whether the model's tokenizer can be had without a network."""
-    try:
-        return model == POCKET or Path(model).is_dir()
-    except OSError:
-        return False
-
-
-def _counter(model: str) -> Callable[[list[str]], list[int]]:
-    from qa_lora.models import load_tokenizer
-
-    tokenizer = load_tokenizer(model)
-    return lambda texts: [len(ids) for ids in tokenizer(texts)["input_ids"]]
-
-
-def _card(report: DataReport) -> str:
-    rows = f"{report.rows_used:,} of {report.rows_read:,} used"
-    if report.rows_read < report.rows_in_source:
-        rows += f" (of {report.rows_in_source:,} in the source)"
-    facts = [("Rows", rows, "Rows that give at least one question with an answer.")]
-    for drop in report.dropped:
-        numbers = ", ".join(map(str, drop.first_rows))
-        numbers += ", …" if drop.count > len(drop.first_rows) else ""
-        facts.append(("Dropped", f"{drop.count:,}: {drop.reason} (row {numbers})", "Left out."))
-    sides = ", ".join(f"{side} {size['questions']:,}" for side, size in report.sides.items())
-    leak = f"{report.overlap:,} on two sides!" if report.overlap else "no overlap"
-    facts.append(("Questions", f"{sides}; {leak}", "No question stands on two sides."))
-    if report.duplicates or report.several_answers:
-        text = f"{report.duplicates:,} duplicates, {report.several_answers:,} with several answers"
-        facts.append(("Repeats", text, "Rows that say the same, questions answered differently."))
-    for name, tokens in (("Prompts", report.prompt_tokens), ("Answers", report.answer_tokens)):
-        if tokens is not None:
-            text = f"median {tokens.median:,} tokens, {tokens.cut:.1%} cut at {tokens.limit:,}"
-            facts.append((name, text.replace("%", " %"), "Longer ones lose their end."))
-    columns = ", ".join(f"{role}: {name}" for role, name in report.columns.items() if role != name)
-    if columns:
-        facts.append(("Columns", columns, "Which column is read as what."))
-    items = "".join(
-        f"<dt title='{escape(why)}'>{name}</dt><dd>{escape(text)}</dd>" for name, text, why in facts
-    )
-    shown = "".join(
-        f'<p class="clamp"><b>{escape(row["question"])}</b><br>{escape(row["answer"])}</p>'
-        for row in report.preview[:2]
-    )
-    return (
-        f'<div class="card" role="status"><h3>Data check · {escape(report.source)}</h3>'
-        f'<dl>{items}</dl><div class="preview">{shown}</div></div>'
-    )
 
 
 def refuse_server_paths(config: TrainConfig, uploads: Path) -> None:

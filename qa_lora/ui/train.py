@@ -103,7 +103,8 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 resume = gr.Button("Resume", visible=False, elem_id="resume", min_width=80)
             message = gr.HTML(elem_id="message", js_on_load=None)
             busy = gr.HTML(elem_id="busy", js_on_load=None)
-            with gr.Row(visible=False, elem_id="columns") as columns:
+            card = gr.HTML(note("Checking the data…"), elem_id="data-card", js_on_load=None)
+            with gr.Accordion("Change the columns", open=False, elem_id="columns") as columns:
                 for name in COLUMNS:
                     controls[name] = gr.Dropdown(
                         [],
@@ -115,7 +116,6 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                         min_width=130,
                         elem_id=f"set-{name}",
                     )
-            card = gr.HTML(note("Checking the data…"), elem_id="data-card", js_on_load=None)
             with gr.Accordion("Advanced", open=False, elem_id="advanced") as advanced:
                 with gr.Row():
                     copy_command = gr.Button("Copy as command", size="sm", elem_id="copy-command")

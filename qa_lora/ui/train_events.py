@@ -143,7 +143,7 @@ def wire_train(
     def on_upload(path: str | None) -> Update:
         empty: Update = {
             **{tab.controls[name]: gr.Dropdown(choices=[], value=None) for name in COLUMNS},
-            tab.columns: gr.Row(visible=False),
+            tab.columns: gr.Accordion(open=False),
             tab.offered: [],
         }
         if path is None:
@@ -173,10 +173,11 @@ def wire_train(
         updates: Update = {tab.card: checked.html}
         # What is offered already stays untouched: an update would close an open list.
         if checked.columns and list(checked.columns) != offered:
-            updates[tab.columns] = gr.Row(visible=True)
             updates[tab.offered] = list(checked.columns)
             for name in COLUMNS:
                 updates[tab.controls[name]] = gr.Dropdown(choices=list(checked.columns))
+            if checked.unclear:
+                updates[tab.columns] = gr.Accordion(open=True)
         return updates
 
     def needs(*form_values: Any) -> str:
@@ -217,7 +218,9 @@ def wire_train(
         [tab.controls["data"], tab.card, tab.columns, tab.offered, *columns],
         **busy_data,
     )  # fmt: skip
-    watched = ("data", *COLUMNS, "max_rows", "model", "max_source_tokens", "max_target_tokens")
+    watched = (
+        "data", *COLUMNS, "max_rows", "model", "max_source_tokens", "max_target_tokens", "overlong",
+    )  # fmt: skip
     checked = [tab.offered, *values]
     outputs = [tab.card, tab.columns, tab.offered, *columns]
     for trigger in ([tab.controls[name].change for name in watched], None):

@@ -234,11 +234,24 @@ def test_a_stopped_run_keeps_its_adapter_and_can_go_on(page: Any, app: App) -> N
 
 def test_a_csv_of_ones_own_is_checked_and_trained_on(page: Any, app: App, tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
-    rows = "".join(f"What is {n} plus one?,It is {n + 1}.\r\n" for n in range(40))
+    rows = "<img src=x onerror='window.broken=1'>,<b>yes</b>\r\n" + "".join(
+        f"What is {n} plus one?,{'It is ' * (n % 4 > 0)}{n + 1}.\r\n" for n in range(1, 40)
+    )
     path.write_bytes(b"\xef\xbb\xbfPrompt,Completion\r\n" + rows.encode())
     page.locator("#upload input[type=file]").set_input_files(path)
     expect(page.locator("#data-card")).to_contain_text("40 of 40 used")
-    expect(page.locator("#data-card")).to_contain_text("question: Prompt, answer: Completion")
+    card = page.locator("#data-card")
+    expect(card).to_contain_text("question: Prompt, answer: Completion")
+    expect(card.get_by_role("img", name=re.compile("Answers, 1 to"))).to_be_visible(timeout=SLOW)
+    expect(card.locator(".note")).to_contain_text(["have fewer than 2 words"])
+    sees = card.get_by_text("What the model sees")
+    sees.click()
+    expect(card.locator("details pre").first).to_have_text(
+        "Answer this question: <img src=x onerror='window.broken=1'>"
+    )
+    assert page.evaluate("window.broken") is None
+    page.get_by_role("button", name="Change the columns").click()
+    expect(page.get_by_label("Context column")).to_be_visible()
     start(page, max_steps=3, probe_rows=1, score_rows=4)
     expect(page.locator("#slot")).to_contain_text("ROUGE-L", timeout=SLOW)
     config = app.runs()[0].config()
