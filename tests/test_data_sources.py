@@ -1,7 +1,5 @@
 """Sources become tables with their text untouched, or one clear sentence."""
 
-import gzip
-import json
 import os
 import subprocess
 import sys
@@ -10,12 +8,9 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pyarrow import parquet
 
 from qa_lora.data import load, read_table
-from qa_lora.data.readers import ENDINGS
 from qa_lora.errors import DataError
 
 HEADER = b"question,answer\n"

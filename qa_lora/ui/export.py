@@ -13,6 +13,7 @@ from qa_lora.report import Report
 
 __all__ = ["to_csv", "to_json", "write_downloads"]
 
+
 def to_csv(report: Report) -> str:
     """A row an example: question, context, references, both answers, both scores of each metric."""
     metrics = list(report.base)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qa_lora.data.readers.table import MAX_CELL, Table, count, header_names
+from qa_lora.data.readers.table import MAX_CELL, Table, count, header_names, listed
 from qa_lora.data.readers.text import open_text, plain_lines
 from qa_lora.errors import DataError
 
@@ -39,7 +39,7 @@ def open_delimited(path: Path, delimiter: str) -> Table:
     rows = partial(_rows, path, delimiter, columns)
     if next(rows(), None) is None:
         raise DataError(
-            f"{path.name} holds only a header: {', '.join(columns)}.", "Add rows below it."
+            f"{path.name} holds only a header: {listed(columns)}.", "Add rows below it."
         )
     return Table(path.name, columns, rows)
 

@@ -12,9 +12,9 @@ from typing import Any
 from qa_lora.data.readers import squad
 from qa_lora.data.readers.json_lines import open_lines, table_of_records
 from qa_lora.data.readers.json_text import DECODER, check_record, may_hold_halves, unusable
-from qa_lora.data.readers.table import Table, kind, lower
+from qa_lora.data.readers.table import Table, kind, listed, lower
 from qa_lora.data.readers.text import MAX_LINE, open_text, refuse_zero
-from qa_lora.errors import DataError, shorten
+from qa_lora.errors import DataError
 
 __all__ = ["open_json"]
 
@@ -198,7 +198,7 @@ def _whole(path: Path) -> Iterator[dict[str, Any]]:
     records, key = _records(value, name)
     rows = squad.rows(records, name) if squad.fits(records) else records
     for number, row in enumerate(rows, 1):
-        where = f"{name}, row {number:,} of {key!r}"
+        where = f"{name}, row {number:,} of {listed([key])}"
         if not isinstance(row, dict):
             raise DataError(f"{where} is {kind(row)}, not an object.", _HINT)
         check_record(row, where, halves=halves)
@@ -215,9 +215,9 @@ def _records(value: Any, name: str) -> tuple[list[Any], str]:
         if isinstance(inner, list) and inner and isinstance(inner[0], dict)
     ]
     if len(lists) > 1:
-        names = ", ".join(shorten(key, 40) for key in lists[:8])
         raise DataError(
-            f"{name} holds several lists of rows: {names}.", "Save the one to use as its own file."
+            f"{name} holds several lists of rows: {listed(lists)}.",
+            "Save the one to use as its own file.",
         )
     if not lists:
         raise DataError(f"{name} holds one object, not a list of rows.", _HINT)

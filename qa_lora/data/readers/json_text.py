@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from qa_lora.data.readers.table import check_cells, lower
+from qa_lora.data.readers.table import check_cells, listed, lower
 from qa_lora.errors import DataError, shorten
 
 __all__ = ["DECODER", "check_record", "may_hold_halves", "unusable"]
@@ -61,7 +61,7 @@ def check_record(record: dict[str, Any], where: str, *, halves: bool) -> None:
             raise DataError(f"{where}: a key holds half of a character (a lone surrogate).")
         if not _is_unicode(json.dumps(value, ensure_ascii=False)):
             raise DataError(
-                f"{where}: {shorten(key)} holds half of a character (a lone surrogate)."
+                f"{where}: {listed([key])} holds half of a character (a lone surrogate)."
             )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qa_lora.data.readers.compression import open_regular, refuse_ratio
-from qa_lora.data.readers.table import Table, check_cells, header_names
+from qa_lora.data.readers.table import Table, check_cells, header_names, listed
 from qa_lora.errors import DataError, first_line
 
 __all__ = ["open_spreadsheet"]
@@ -41,13 +41,12 @@ def open_spreadsheet(path: Path) -> Table:
             if header is not None and sum(map(_is_filled, header[1])) > 1 and next(rows, None):
                 break
         else:
-            listed = ", ".join(names[:8]) or "none"
             raise DataError(
-                f"No sheet of {path.name} holds a table (its sheets: {listed}).",
+                f"No sheet of {path.name} holds a table (its sheets: {listed(names) or 'none'}).",
                 "The first row of a sheet must name its columns, and rows must stand below it.",
             )
     cells = ["" if cell is None else str(cell) for cell in header[1]]
-    columns = header_names(cells, f"{path.name}, sheet {sheet}")
+    columns = header_names(cells, f"{path.name}, sheet {listed([sheet])}")
     table = partial(_rows, path, sheet, columns)
     next(table())
     return Table(path.name, columns, table)
@@ -59,7 +58,7 @@ def _rows(path: Path, sheet: str, columns: tuple[str, ...]) -> Iterator[dict[str
         rows = _filled(book, sheet, path.name)
         next(rows, None)
         for number, cells in rows:
-            where = f"{path.name}, sheet {sheet}, row {number:,}"
+            where = f"{path.name}, sheet {listed([sheet])}, row {number:,}"
             if len(cells) > width:
                 raise DataError(
                     f"{where}: {len(cells):,} cells where the header has {width:,}.",
@@ -78,7 +77,7 @@ def _filled(book: Any, sheet: str, name: str) -> Iterator[tuple[int, list[Any]]]
     rows = enumerate(source.iter_rows(values_only=True), 1)
     blank = 0
     while True:
-        with _one_sentence(f"{name}, sheet {sheet}"):
+        with _one_sentence(f"{name}, sheet {listed([sheet])}"):
             batch = list(itertools.islice(rows, _BATCH))
         if not batch:
             return
@@ -92,7 +91,7 @@ def _filled(book: Any, sheet: str, name: str) -> Iterator[tuple[int, list[Any]]]
                 blank += 1
                 if blank > MAX_BLANK_ROWS:
                     raise DataError(
-                        f"{name}, sheet {sheet} has more than {MAX_BLANK_ROWS:,} blank rows.",
+                        f"{name}, sheet {listed([sheet])} has more than {MAX_BLANK_ROWS:,} blank rows.",
                         "Save its rows as CSV UTF-8.",
                     )
 

@@ -20,6 +20,7 @@ __all__ = [
     "count",
     "header_names",
     "kind",
+    "listed",
     "lower",
     "refuse_duplicates",
 ]
@@ -157,6 +158,13 @@ def _nested_problem(value: list[Any] | dict[str, Any], nan_is_empty: bool) -> st
                     return problem
         level = below
     return ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, each on one line and not too long, for a sentence."""
+    shown = [shorten(name, 40) for name in names[:8]]
+    shown = [name if name.isprintable() else repr(name)[1:-1] for name in shown]
+    return ", ".join(shown) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
 
 
 def kind(value: Any) -> str:
