@@ -91,7 +91,8 @@ def _filled(book: Any, sheet: str, name: str) -> Iterator[tuple[int, list[Any]]]
                 blank += 1
                 if blank > MAX_BLANK_ROWS:
                     raise DataError(
-                        f"{name}, sheet {listed([sheet])} has more than {MAX_BLANK_ROWS:,} blank rows.",
+                        f"{name}, sheet {listed([sheet])} has more than {MAX_BLANK_ROWS:,} blank "
+                        "rows.",
                         "Save its rows as CSV UTF-8.",
                     )
 
