@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.bundled import ATLAS
-from qa_lora.data.readers import ENDINGS, read_file
+from qa_lora.data.readers import ENDINGS, ending_of, read_file
 from qa_lora.errors import DataError
 from qa_lora.hub_access import why_not
 
@@ -38,8 +38,8 @@ _NOT_ON_THE_HUB = "Give a local file ({}) or atlas, the bundled questions.".form
     " ".join(ENDINGS)
 )
 _OTHER_FILES = {
-    *(".xlsx", ".xls", ".ods", ".txt", ".text", ".md", ".zip", ".gz", ".pdf", ".doc", ".docx"),
-    *(".arrow", ".feather", ".db", ".sqlite", ".yaml", ".yml", ".xml", ".html", ".ndjson"),
+    *(".xls", ".ods", ".txt", ".text", ".md", ".zip", ".gz", ".zst", ".pdf", ".doc", ".docx"),
+    *(".arrow", ".feather", ".db", ".sqlite", ".yaml", ".yml", ".xml", ".html"),
 }
 
 
@@ -47,8 +47,8 @@ def read_table(source: str, *, max_bytes: int | None = None) -> pa.Table:
     """Read a source of questions and answers.
 
     Args:
-        source: ``atlas``, a file (.csv .tsv .json .jsonl .parquet), a Hub id (``owner/name``, or
-            ``owner/name:subset``), or one file on the Hub (``hf://datasets/owner/name/file``).
+        source: ``atlas``, a file (:data:`qa_lora.data.readers.ENDINGS`), a Hub id (``owner/name``,
+            or ``owner/name:subset``), or one file on the Hub (``hf://datasets/owner/name/file``).
         max_bytes: Refuse a local file that is larger than this.
 
     Raises:
@@ -69,14 +69,14 @@ def read_table(source: str, *, max_bytes: int | None = None) -> pa.Table:
     if exists:
         return _read_path(path, max_bytes)
     match = _HUB_ID.fullmatch(source)
-    if match is None or path.suffix.lower() in {*ENDINGS, *_OTHER_FILES}:
+    if match is None or ending_of(path) or path.suffix.lower() in _OTHER_FILES:
         raise DataError(f"There is no file {source}.")
     return _read_hub(match["repo"], match["subset"])
 
 
 def source_name(source: str) -> str:
     """A source's short name for messages and reports: a file's name without its folder."""
-    return PurePath(source).name if Path(source).suffix.lower() in ENDINGS else source
+    return PurePath(source).name if ending_of(source) else source
 
 
 def _read_path(path: Path, max_bytes: int | None) -> pa.Table:
@@ -84,7 +84,7 @@ def _read_path(path: Path, max_bytes: int | None) -> pa.Table:
     try:
         if path.is_dir():
             raise DataError(f"{path} is a folder, not a file.", "Name the file inside it.")
-        if path.suffix.lower() not in ENDINGS:
+        if ending_of(path) is None:
             ending = f"the ending {path.suffix}" if path.suffix else "no ending"
             raise DataError(f"{path.name} has {ending}, which cannot be read.", endings)
         if not path.is_file():
@@ -105,7 +105,7 @@ def _read_path(path: Path, max_bytes: int | None) -> pa.Table:
 
 def _read_hub_file(repo: str, path: str, max_bytes: int | None) -> pa.Table:
     """One file of a data set repository, read as a local one is."""
-    if PurePath(path).suffix.lower() not in ENDINGS:
+    if ending_of(path) is None:
         raise DataError(
             f"{PurePath(path).name} on the Hub cannot be read.",
             f"The supported endings are {' '.join(ENDINGS)}.",
