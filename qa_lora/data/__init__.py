@@ -3,8 +3,8 @@
 from qa_lora.data.checks import DataReport, check
 from qa_lora.data.columns import ColumnMap, ColumnsError, find_columns
 from qa_lora.data.example import QAExample, normalise_question, question_key
-from qa_lora.data.rows import Dropped, LoadedData, load, load_and_split, load_split
-from qa_lora.data.sources import UPLOAD_LIMIT_BYTES, read_table
+from qa_lora.data.rows import Dropped, LoadedData, SourceRead, load, load_and_split, load_split
+from qa_lora.data.sources import UPLOAD_LIMIT_BYTES
 from qa_lora.data.split import DataSplit, Removed, fingerprint, split_examples
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LoadedData",
     "QAExample",
     "Removed",
+    "SourceRead",
     "check",
     "find_columns",
     "fingerprint",
@@ -25,6 +26,5 @@ __all__ = [
     "load_split",
     "normalise_question",
     "question_key",
-    "read_table",
     "split_examples",
 ]

@@ -9,8 +9,9 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.errors import DataError
@@ -18,7 +19,7 @@ from qa_lora.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ENDINGS", "cell_texts", "read_file"]
+__all__ = ["ENDINGS", "Table", "cell_texts", "ending_of", "open_table", "read_file"]
 
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -38,6 +39,68 @@ _MAGIC = {
     b"\xff\xfe": "text in UTF-16",
     b"\xfe\xff": "text in UTF-16",
 }
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file with named columns, read row by row."""
+
+    name: str
+    """Short, for messages."""
+    columns: tuple[str, ...]
+    rows: Callable[[], Iterator[dict[str, Any]]]
+    """Streams the rows from the first one on."""
+
+
+def ending_of(path: str | PurePath) -> str | None:
+    """Which of :data:`ENDINGS` a name has; None if it has none."""
+    ending = PurePath(path).suffix.lower()
+    return ending if ending in ENDINGS else None
+
+
+def open_table(path: Path) -> Table:
+    """Read a file whose ending is one of :data:`ENDINGS`; rows keep lists and objects.
+
+    Raises:
+        DataError: As :func:`read_file`.
+    """
+    ending = path.suffix.lower()
+    if ending in (".json", ".jsonl"):
+        text = _decode(path.read_bytes(), path.name)
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict) and isinstance(value.get("data"), list):
+            rows = [
+                {
+                    "id": q.get("id"),
+                    "title": article.get("title"),
+                    "context": paragraph["context"],
+                    "question": q["question"],
+                    "answers": {
+                        "text": [a["text"] for a in q.get("answers", [])],
+                        "answer_start": [a["answer_start"] for a in q.get("answers", [])],
+                    },
+                    "is_impossible": q.get("is_impossible"),
+                }
+                for article in value["data"]
+                for paragraph in article["paragraphs"]
+                for q in paragraph["qas"]
+            ]
+            return Table(path.name, tuple(rows[0]), lambda: iter(rows))
+        read_file(path)  # says what is wrong with it
+        if not isinstance(value, list):
+            value = [json.loads(line) for line in text.split("\n") if line.strip()]
+        return Table(
+            path.name, tuple({key: None for row in value for key in row}), lambda: iter(value)
+        )
+    table = read_file(path)
+    return Table(
+        path.name,
+        tuple(table.column_names),
+        lambda: (row for batch in table.to_batches(1000) for row in batch.to_pylist()),
+    )
 
 
 def read_file(path: Path) -> pa.Table:

@@ -31,9 +31,9 @@ class DataSplit:
     first N are a fair sample of it, the same ones in every run.
     """
 
-    train: tuple[QAExample, ...]
-    validation: tuple[QAExample, ...]
-    test: tuple[QAExample, ...]
+    train: Sequence[QAExample]
+    validation: Sequence[QAExample]
+    test: Sequence[QAExample]
     fingerprint: str
     """Of the test side: equal if and only if two splits hold out the same rows."""
     removed: tuple[Removed, ...] = ()

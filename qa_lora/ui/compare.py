@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -225,7 +225,7 @@ def _before(engine: Engine, run: Run) -> str:
     return "Answering…" if engine.holds(run) else "Loading the model…"
 
 
-def _chips(held_out: tuple[QAExample, ...]) -> list[QAExample]:
+def _chips(held_out: Sequence[QAExample]) -> list[QAExample]:
     """A few different held-out questions, the same ones every time, short ones first choice."""
     seen: set[str] = set()
     chosen = []
