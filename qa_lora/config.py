@@ -89,6 +89,16 @@ class TrainConfig(BaseModel):
         "Data",
         "Read Hub data sets as a stream, their first rows only; needs max_rows or rows=.",
     )
+    validation_data: str | None = knob(
+        None,
+        "Data",
+        "Source of the validation rows, written as in data; taken from the data when empty.",
+    )
+    test_data: str | None = knob(
+        None,
+        "Data",
+        "Source of the test rows, written as in data; taken from the data when empty.",
+    )
     max_rows: int | None = knob(None, "Data", "Use at most this many rows; all when empty.", ge=3)
     validation_fraction: float = knob(
         0.1,
@@ -103,6 +113,14 @@ class TrainConfig(BaseModel):
         "Share of the questions held out for scoring; training never sees them.",
         gt=0,
         lt=0.5,
+    )
+    near_duplicates: float | None = knob(
+        0.8,
+        "Data",
+        "Questions at least this alike stand on one side of the split; empty lets only equal ones "
+        "count.",
+        ge=0.5,
+        le=1,
     )
 
     prompt: str = knob(

@@ -209,7 +209,7 @@ def _config(run: Run | None, data: str | None) -> TrainConfig:
         if data is None or data == config.data:
             return config
         # Another source has other columns, but is divided alike: by question, seed and fractions.
-        kept = ("seed", "validation_fraction", "test_fraction")
+        kept = ("seed", "validation_fraction", "test_fraction", "near_duplicates")
         return TrainConfig.build(data=data, **{name: getattr(config, name) for name in kept})
     if data is None:
         raise DataError(

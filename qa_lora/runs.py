@@ -206,7 +206,7 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
     name = config.name or f"{short_name(config.data)}-{config.model.rsplit('/', 1)[-1]}"
     safe = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "run"
     # A run goes on from any folder; whoever moves a file is told when it is missing.
-    named = {name: getattr(config, name, None) for name in SOURCES}
+    named = {name: getattr(config, name) for name in SOURCES}
     config = config.model_copy(
         update={name: absolute(text) for name, text in named.items() if text}
     )

@@ -187,7 +187,11 @@ def test_eli5(tmp_path: Path) -> None:
         "selftext": "Mine does it at night.",
         "document": "",
         "subreddit": "explainlikeimfive",
-        "answers": {"a_id": ["k", "l"], "text": ["To calm down.", "Nobody knows."], "score": [7, 2]},
+        "answers": {
+            "a_id": ["k", "l"],
+            "text": ["To calm down.", "Nobody knows."],
+            "score": [7, 2],
+        },
     }
     data = load(json_lines(tmp_path, row))
     assert data.form == "ELI5"
@@ -306,7 +310,11 @@ def test_earlier_turns_in_a_column(tmp_path: Path) -> None:
         {"instruction": "Last?", "output": "e", "history": None},
     )
     data = load(path)
-    assert [e.history for e in data.examples] == [(("Who?", "me"), ("Why?", "so")), (("q", "a"),), ()]
+    assert [e.history for e in data.examples] == [
+        (("Who?", "me"), ("Why?", "so")),
+        (("q", "a"),),
+        (),
+    ]
     assert drops(data) == [(3, "earlier turns that are no pairs of question and answer")]
 
 

@@ -5,7 +5,15 @@ from qa_lora.data.columns import ColumnMap, ColumnsError, find_columns
 from qa_lora.data.example import QAExample, normalise_question, question_key
 from qa_lora.data.rows import Dropped, LoadedData, SourceRead, load, load_and_split, load_split
 from qa_lora.data.sources import UPLOAD_LIMIT_BYTES
-from qa_lora.data.split import DataSplit, Removed, fingerprint, split_examples
+from qa_lora.data.split import (
+    DataSplit,
+    Overlap,
+    Overlaps,
+    Removed,
+    fingerprint,
+    overlaps,
+    split_examples,
+)
 
 __all__ = [
     "UPLOAD_LIMIT_BYTES",
@@ -15,6 +23,8 @@ __all__ = [
     "DataSplit",
     "Dropped",
     "LoadedData",
+    "Overlap",
+    "Overlaps",
     "QAExample",
     "Removed",
     "SourceRead",
@@ -25,6 +35,7 @@ __all__ = [
     "load_and_split",
     "load_split",
     "normalise_question",
+    "overlaps",
     "question_key",
     "split_examples",
 ]

@@ -182,8 +182,8 @@ def load_and_split(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
         unanswerable=config.unanswerable,
         streaming=config.streaming,
         max_rows=config.max_rows,
-        validation_data=getattr(config, "validation_data", None),
-        test_data=getattr(config, "test_data", None),
+        validation_data=config.validation_data,
+        test_data=config.test_data,
     )
     split = split_examples(
         loaded.examples,
@@ -192,6 +192,7 @@ def load_and_split(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
         seed=config.seed,
         given=loaded.splits,
         source=loaded.source,
+        near_duplicates=config.near_duplicates,
     )
     return loaded, split
 

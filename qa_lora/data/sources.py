@@ -94,7 +94,7 @@ class Source:
     @property
     def path(self) -> Path | None:
         """Where it lies on this machine; None for atlas and the Hub."""
-        return None if self.repo or self.name == "atlas" else Path(self.name).expanduser()
+        return None if self.repo or self.name == "atlas" else _home(self.name)
 
 
 def parse(text: str) -> tuple[Source, ...]:
@@ -126,7 +126,7 @@ def short_name(text: str) -> str:
 
 def absolute(text: str) -> str:
     """The same sources, with whole paths: a run goes on from any folder."""
-    return _rename(text, lambda path: str(path.expanduser().resolve()))
+    return _rename(text, lambda path: str(_home(str(path)).resolve()))
 
 
 def without_folders(text: str) -> str:
@@ -142,7 +142,7 @@ def local_files(text: str) -> tuple[Path, ...]:
     found: list[Path] = []
     for line in text.splitlines():
         name = _split_keys(line.strip())[0]
-        path = Path(name).expanduser()
+        path = _home(name)
         if name in ("", "atlas") or not _exists(path):
             continue
         found.append(path)
@@ -177,7 +177,7 @@ def _parse_line(line: str) -> Source:
                 f"The supported endings are {' '.join(ENDINGS)}.",
             )
         return _with_keys(source, keys, hub=True)
-    path = Path(name).expanduser()
+    path = _home(name)
     if _exists(path):
         return _with_keys(Source(name), keys, hub=False)
     match = _HUB_ID.fullmatch(name)
@@ -190,18 +190,17 @@ def _parse_line(line: str) -> Source:
 def _split_keys(line: str) -> tuple[str, dict[str, str]]:
     """A line's source, and the keys behind it; the whole line if there is such a file."""
     keys: dict[str, str] = {}
-    if _exists(Path(line).expanduser()):
-        return line, keys
     rest = line
-    while True:
+    while not (rest and _exists(_home(rest))):
         *before, last = rest.rsplit(maxsplit=1) or [""]
         match = _KEY_VALUE.fullmatch(last)
         if not before or match is None or match["key"] not in KEYS:
-            return rest, keys
+            break
         if match["key"] in keys:
             raise DataError(f"{shorten(line)} names {match['key']} twice.")
         keys[match["key"]] = match["value"]
         rest = before[0]
+    return rest, keys
 
 
 def _with_keys(source: Source, keys: dict[str, str], *, hub: bool) -> Source:
@@ -247,16 +246,23 @@ def _rows(source: Source, value: str) -> int:
 
 def _rename(text: str, rename: Callable[[Path], str], *, gone: bool = False) -> str:
     lines = []
-    for line in text.splitlines():
-        name, keys = _split_keys(line.strip())
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, keys = _split_keys(line)
         path = Path(name)
-        if _exists(path.expanduser()) and name != "atlas":
+        if name != "atlas" and _exists(_home(name)):
             name = rename(path)
         elif gone and (path.is_absolute() or name.startswith(("~", "."))):
             name = path.name
-        if name:
-            lines.append(" ".join([name, *(f"{key}={value}" for key, value in keys.items())]))
+        lines.append(" ".join([name, *(f"{key}={value}" for key, value in keys.items())]))
     return "\n".join(lines) if lines else text
+
+
+def _home(name: str) -> Path:
+    """A path, with what ~ stands for."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # of a user who is not there
+        return Path(name)
 
 
 def _exists(path: Path) -> bool:

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from qa_lora.data.example import QAExample, question_key
 from qa_lora.errors import DataError
 
-__all__ = ["DataSplit", "Removed", "fingerprint", "split_examples"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from qa_lora.data.near import NearPairs
+
+    Numbers = npt.NDArray[np.int64]
+
+__all__ = [
+    "DataSplit",
+    "Overlap",
+    "Overlaps",
+    "Removed",
+    "fingerprint",
+    "overlaps",
+    "pick",
+    "split_examples",
+]
 
 SIDES = ("train", "validation", "test")
+
+SMALL_CLUSTER = 10  # questions; one of up to so many is kept whole, however small a side is
+RECUTS = 4  # times that the threshold goes half of the way to 1
+MOST_OVERLAPS = 1000
 
 
 @dataclass(frozen=True)
@@ -37,6 +59,35 @@ class DataSplit:
     fingerprint: str
     """Of the test side: equal if and only if two splits hold out the same rows."""
     removed: tuple[Removed, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Sentences on what a person should know about this division."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Two questions on two sides that are equal or near; `side` is the one nearer to training."""
+
+    side: str
+    id: str
+    question: str
+    other_side: str
+    other_id: str
+    other_question: str
+    similarity: float
+    """1 where they are equal but for case, punctuation and space; else below it."""
+
+
+class Overlaps(list[Overlap]):
+    """The overlaps that are shown, most alike first, and how many there are in all."""
+
+    def __init__(self, shown: Iterable[Overlap], total: int) -> None:
+        super().__init__(shown)
+        self.total = total
+
+
+def pick(examples: Sequence[QAExample], indices: Sequence[int]) -> Sequence[QAExample]:
+    """The examples with these indices, in this order."""
+    return tuple(examples[index] for index in indices)
 
 
 def split_examples(
@@ -47,11 +98,14 @@ def split_examples(
     seed: int,
     given: Sequence[str | None] | None = None,
     source: str = "The data",
+    near_duplicates: float | None = None,
 ) -> DataSplit:
     """Divide examples by question: all answers to one question stand on one side.
 
-    The result does not depend on the order of the examples, on the process or on the version of
-    Python: questions are ordered by a hash of the seed and their normalised text.
+    Questions that are near, and what is near to those, stand on one side as well, and so do the
+    turns of one chat, unless the source itself puts them on two. The result does not depend on the
+    order of the examples, on the process or on the version of Python: groups of such questions are
+    ordered by a hash of the seed and the normalised text of one of them.
 
     Args:
         examples: All usable examples.
@@ -62,55 +116,108 @@ def split_examples(
             counts as train). It is kept; a side it does not name is taken from its training
             questions; a question it has on two sides leaves the one that is nearer to training.
         source: What the data is called in messages.
+        near_duplicates: Questions at least this much alike are near (see
+            :func:`qa_lora.data.near.find`); None lets only equal ones count.
 
     Raises:
         DataError: If there are too few different questions for three sides.
     """
-    groups: dict[str, list[int]] = {}
-    keys = [question_key(e.question, e.context, e.history) for e in examples]
-    for index, key in enumerate(keys):
-        groups.setdefault(key, []).append(index)
-    sides: list[str | None] = list(given) if given is not None else [None] * len(examples)
-    if len(sides) != len(examples):
-        raise ValueError(f"{len(sides)} given sides for {len(examples)} examples")
-    # A question's side is the one furthest from training that any of its rows has.
-    side_of = {
-        key: max((sides[i] or "train" for i in rows), key=SIDES.index)
-        for key, rows in groups.items()
-    }
-    in_training = [key for key, side in side_of.items() if side == "train"]
-    in_training.sort(key=lambda key: _digest(f"{seed}\n{key}"))
-    missing = [side for side in ("test", "validation") if side not in side_of.values()]
-    if len(in_training) < len(missing) + 1:
-        raise _too_few(len(groups), len(in_training), missing, source)
-    fractions = {"validation": validation_fraction, "test": test_fraction}
-    sizes = {side: max(1, round(len(in_training) * fractions[side])) for side in missing}
-    while sum(sizes.values()) >= len(in_training):
-        sizes[max(sizes, key=lambda side: sizes[side])] -= 1
-    start = 0
-    for side, size in sizes.items():
-        side_of.update(dict.fromkeys(in_training[start : start + size], side))
-        start += size
+    import numpy as np
 
-    parts: dict[str, list[QAExample]] = {side: [] for side in SIDES}
-    removed = []
-    for key in sorted(groups, key=_digest):
-        side = side_of[key]
-        rows = []
-        for i in groups[key]:
-            own = sides[i] or "train"
-            if own == side or side in sizes:
-                rows.append(examples[i])
-            else:
-                removed.append(Removed(examples[i].id, f"{own} question that stands in {side} too"))
-        parts[side] += sorted(rows, key=_content)
+    from qa_lora.data.near import clusters
+
+    if given is not None and len(given) != len(examples):
+        raise ValueError(f"{len(given)} given sides for {len(examples)} examples")
+    rows = _Rows.of(examples, seed)
+    own = np.zeros(len(examples), np.int8)
+    if given is not None:
+        own = np.fromiter((SIDES.index(side or "train") for side in given), np.int8, len(examples))
+    # A question's side is the one furthest from training that any of its rows has.
+    side_of = np.zeros(len(rows.starts), np.int8)
+    if len(examples):
+        side_of = np.maximum.reduceat(own[rows.order], rows.starts)
+    in_training = np.flatnonzero(side_of == 0)
+    missing = [side for side in ("test", "validation") if SIDES.index(side) not in side_of]
+    if len(in_training) < len(missing) + 1:
+        raise _too_few(len(side_of), len(in_training), missing, source)
+
+    notes: list[str] = []
+    if missing:
+        fractions = {"validation": validation_fraction, "test": test_fraction}
+        wanted = _wanted(len(in_training), {side: fractions[side] for side in missing})
+        units = np.arange(len(in_training))
+        pairs = rows.turns(examples, rows.first_rows[in_training])
+        if near_duplicates is not None:
+            near = rows.near(examples, rows.first_rows[in_training], near_duplicates)
+            limit = max(SMALL_CLUSTER, min(wanted.values()) // 2)
+            units, notes = _cut(len(in_training), near.and_(pairs), near_duplicates, limit)
+        elif len(pairs):
+            units = np.array(clusters(len(in_training), pairs), np.int64)
+        different = len(np.unique(units))
+        if different < len(missing) + 1:
+            raise _too_alike(len(in_training), different, source)
+        chosen = _fill(units, rows.seeded(in_training[units]), wanted)
+        for side, members in chosen.items():
+            side_of[in_training[members]] = SIDES.index(side)
+
+    side_of_row = np.repeat(side_of, rows.sizes)
+    filled = [SIDES.index(side) for side in missing]
+    order = rows.sorted_within(examples)
+    stays = (own[order] == side_of_row) | np.isin(side_of_row, filled)
+    parts = [pick(examples, order[stays & (side_of_row == at)].tolist()) for at in range(3)]
     return DataSplit(
-        train=tuple(parts["train"]),
-        validation=tuple(parts["validation"]),
-        test=tuple(parts["test"]),
-        fingerprint=fingerprint(parts["test"]),
-        removed=tuple(removed),
+        train=parts[0],
+        validation=parts[1],
+        test=parts[2],
+        fingerprint=fingerprint(parts[2]),
+        removed=tuple(
+            Removed(
+                examples[row].id,
+                f"{SIDES[own[row]]} question that stands in {SIDES[side]} too",
+            )
+            for row, side in zip(order[~stays].tolist(), side_of_row[~stays], strict=True)
+        ),
+        notes=tuple(notes),
     )
+
+
+def overlaps(split: DataSplit, threshold: float | None, limit: int = MOST_OVERLAPS) -> Overlaps:
+    """The questions that stand on two sides, equal or near, such as a source's own split can have.
+
+    Args:
+        split: The three sides.
+        threshold: The least similarity of near questions; None looks for equal ones only.
+        limit: At most so many are given, the most alike first; `total` counts all that were found.
+            Of a large group of near questions not every pair is looked at.
+    """
+    import numpy as np
+
+    examples = _Joined([split.train, split.validation, split.test])
+    rows = _Rows.of(examples, 0)
+    side_of_row = np.repeat(np.arange(3), [len(part) for part in examples.parts])
+    # One row of each question and side will do.
+    keys = np.repeat(np.arange(len(rows.starts)), rows.sizes) * 3 + side_of_row[rows.order]
+    _, firsts = np.unique(keys, return_index=True)
+    which = np.sort(rows.order[firsts])
+    pairs = rows.near(examples, which, 1.0 if threshold is None else threshold)
+    across = side_of_row[which[pairs.first]] != side_of_row[which[pairs.second]]
+    first, second = which[pairs.first[across]], which[pairs.second[across]]
+    similarity = pairs.similarity[across]
+    shown = []
+    for at in np.lexsort((second, first, -similarity))[:limit].tolist():
+        one, other = examples[int(first[at])], examples[int(second[at])]
+        shown.append(
+            Overlap(
+                side=SIDES[side_of_row[first[at]]],
+                id=one.id,
+                question=one.question,
+                other_side=SIDES[side_of_row[second[at]]],
+                other_id=other.id,
+                other_question=other.question,
+                similarity=float(similarity[at]),
+            )
+        )
+    return Overlaps(shown, len(first))
 
 
 def fingerprint(examples: Iterable[QAExample]) -> str:
@@ -122,12 +229,217 @@ def fingerprint(examples: Iterable[QAExample]) -> str:
     return digest.hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of examples by question; questions are in the order of their digests."""
+
+    order: Numbers
+    """The rows, those of a question together."""
+    starts: Numbers
+    """Where each question begins in `order`."""
+    digests: npt.NDArray[np.uint64]
+    """Of the seed and each row's question, (rows, 2): 16 bytes instead of a text."""
+    has_more: bool
+    """Whether any question has a passage or earlier turns."""
+    has_turns: bool
+    """Whether any question has earlier turns."""
+
+    @classmethod
+    def of(cls, examples: Sequence[QAExample], seed: int) -> _Rows:
+        import numpy as np
+
+        plain, seeded = bytearray(), bytearray()
+        has_more = has_turns = False
+        for example in examples:
+            key = question_key(example.question, example.context, example.history)
+            plain += _digest(key)
+            seeded += _digest(f"{seed}\n{key}")
+            has_turns = has_turns or bool(example.history)
+            has_more = has_more or has_turns or bool(example.context)
+        digests, others = (
+            np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, 2) for data in (plain, seeded)
+        )
+        order = np.lexsort((digests[:, 1], digests[:, 0]))
+        ordered = digests[order]
+        new = np.ones(len(order), np.bool_)
+        new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        return cls(order, np.flatnonzero(new), others, has_more, has_turns)
+
+    @property
+    def sizes(self) -> Numbers:
+        """Rows of each question."""
+        import numpy as np
+
+        return np.diff(np.append(self.starts, len(self.order)))
+
+    @property
+    def first_rows(self) -> Numbers:
+        """One row of each question."""
+        return self.order[self.starts]
+
+    def seeded(self, questions: Numbers) -> npt.NDArray[np.uint64]:
+        """The digests of the seed and these questions, (questions, 2)."""
+        return self.digests[self.first_rows[questions]]
+
+    def near(self, examples: Sequence[QAExample], rows: Numbers, threshold: float) -> NearPairs:
+        """Which of these rows' questions are near."""
+        from qa_lora.data.near import find
+
+        questions = _Column(examples, rows, lambda example: example.question)
+        return find(
+            questions, threshold, beside=_Column(examples, rows, _beside) if self.has_more else None
+        )
+
+    def turns(self, examples: Sequence[QAExample], rows: Numbers) -> NearPairs:
+        """Which of these rows' questions belong together as turns of one chat.
+
+        The history of a later turn holds the answer to an earlier one, so that they may not be
+        divided. Chats that begin with the same question belong together with it.
+        """
+        import numpy as np
+
+        from qa_lora.data.near import NearPairs
+
+        pairs = []
+        begun: dict[bytes, int] = {}
+        for at, row in enumerate(rows.tolist() if self.has_turns else []):
+            example = examples[row]
+            start = example.history[0][0] if example.history else example.question
+            first = begun.setdefault(_digest(question_key(start, example.context)), at)
+            if first != at:
+                pairs.append((first, at))
+        first_second = np.array(pairs, np.int64).reshape(-1, 2)
+        return NearPairs(first_second[:, 0], first_second[:, 1], np.ones(len(pairs)))
+
+    def sorted_within(self, examples: Sequence[QAExample]) -> Numbers:
+        """`order`, with the rows of one question in the order of their content."""
+        order = self.order.copy()
+        sizes = self.sizes
+        for at in (sizes > 1).nonzero()[0].tolist():
+            here = slice(int(self.starts[at]), int(self.starts[at] + sizes[at]))
+            order[here] = sorted(order[here].tolist(), key=lambda row: _content(examples[row]))
+        return order
+
+
+class _Column(Sequence[str]):
+    """One text of each of some examples, made when it is asked for."""
+
+    def __init__(
+        self, examples: Sequence[QAExample], rows: Numbers, text: Callable[[QAExample], str]
+    ) -> None:
+        self.examples = examples
+        self.rows = rows
+        self.text = text
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.text(self.examples[int(self.rows[at])])
+
+
+class _Joined(Sequence[QAExample]):
+    """Several sequences as one."""
+
+    def __init__(self, parts: Sequence[Sequence[QAExample]]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, at: Any) -> Any:
+        for part in self.parts:
+            if at < len(part):
+                return part[at]
+            at -= len(part)
+        raise IndexError(at)
+
+
+def _beside(example: QAExample) -> str:
+    """What belongs to a question beside itself."""
+    return "\n".join([example.context, *(turn for pair in example.history for turn in pair)])
+
+
+def _wanted(questions: int, fractions: dict[str, float]) -> dict[str, int]:
+    """How many questions each side gets that is taken from training; one is left at least."""
+    sizes = {side: max(1, round(questions * share)) for side, share in fractions.items()}
+    while sum(sizes.values()) >= questions:
+        sizes[max(sizes, key=lambda side: sizes[side])] -= 1
+    return sizes
+
+
+def _cut(count: int, pairs: NearPairs, threshold: float, limit: int) -> tuple[Numbers, list[str]]:
+    """For each question the first one of its cluster, and what there is to say about it.
+
+    Near is not transitive: over many steps a chain can join what has nothing in common, and one
+    that holds most questions would leave none to hold out. So clusters of more than `limit`
+    questions are cut by a stricter threshold.
+    """
+    import numpy as np
+
+    from qa_lora.data.near import clusters
+
+    labels = np.array(clusters(count, pairs), np.int64)
+    largest = int(np.bincount(labels).max())
+    if largest <= limit:
+        return labels, []
+    for _ in range(RECUTS):
+        threshold = (1 + threshold) / 2
+        large = np.bincount(labels)[labels] > limit
+        pairs = pairs.where(~large[pairs.first] | (pairs.similarity >= threshold))
+        labels = np.array(clusters(count, pairs), np.int64)
+        left = int(np.bincount(labels).max())
+        if left <= limit:
+            break
+    note = f"{largest:,} questions hang together as near-duplicates, each like some other one"
+    if left < largest:
+        note += f"; they were divided where less than {threshold:.0%} alike".replace("%", " %")
+    if left > limit:
+        note += f"; {left:,} of them stay together"
+    return labels, [note + "."]
+
+
+def _fill(
+    units: Numbers, digests: npt.NDArray[np.uint64], wanted: dict[str, int]
+) -> dict[str, Numbers]:
+    """The questions of each side, by whole clusters.
+
+    In the order of the digests each cluster that still fits is taken, so that a side has as many
+    questions as it should wherever there are clusters small enough.
+
+    Args:
+        units: For each question the first one of its cluster.
+        digests: For each question that of the first one of its cluster, (questions, 2).
+        wanted: Questions for each side.
+    """
+    import numpy as np
+
+    names, sizes = np.unique(units, return_counts=True)
+    order = np.lexsort((digests[names, 1], digests[names, 0]))
+    waiting = list(zip(names[order].tolist(), sizes[order].tolist(), strict=True))
+    chosen = {}
+    for at, (side, number) in enumerate(wanted.items()):
+        most = len(waiting) - (len(wanted) - at)  # clusters; each other side needs one, too
+        taken: set[int] = set()
+        for name, size in waiting:
+            if number <= 0 or len(taken) == most:
+                break
+            if size <= number:
+                taken.add(name)
+                number -= size
+        if not taken:
+            taken.add(min(waiting, key=lambda unit: unit[1])[0])
+        waiting = [unit for unit in waiting if unit[0] not in taken]
+        chosen[side] = np.flatnonzero(np.isin(units, list(taken)))
+    return chosen
+
+
 def _content(example: QAExample) -> str:
     return json.dumps([example.question, example.context, example.answer, example.history])
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).digest()
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).digest()[:16]
 
 
 def _too_few(questions: int, training: int, missing: Sequence[str], source: str) -> DataError:
@@ -143,4 +455,13 @@ def _too_few(questions: int, training: int, missing: Sequence[str], source: str)
         f"{source}: the split column leaves {training} question{'' if training == 1 else 's'} "
         f"for training, and needs at least {needed}.",
         "Mark more rows as train, or remove the split column.",
+    )
+
+
+def _too_alike(questions: int, different: int, source: str) -> DataError:
+    return DataError(
+        f"{source}: {questions:,} questions are so much alike that they make only {different} "
+        f"group{'' if different == 1 else 's'} of near-duplicates, too few for the sides of a "
+        "split.",
+        "Add rows with other questions, or raise near_duplicates or leave it empty.",
     )

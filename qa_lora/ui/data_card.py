@@ -142,7 +142,7 @@ def refuse_server_paths(config: TrainConfig, uploads: Path) -> None:
     """
     if not os.environ.get("SPACE_ID"):
         return
-    texts = [config.model, *(getattr(config, name, None) or "" for name in SOURCES)]
+    texts = [config.model, *(getattr(config, name) or "" for name in SOURCES)]
     for path in (path for text in texts for path in local_files(text)):
         if uploads.resolve() not in path.resolve().parents:
             raise DataError(
