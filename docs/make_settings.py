@@ -48,7 +48,8 @@ def allowed(schema: dict[str, Any]) -> str:
 
 def yaml_value(value: Any) -> str:
     """A plain value as YAML writes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"[{', '.join(text.splitlines())}]" if "\n" in text else text
 
 
 def shown(value: Any) -> str:

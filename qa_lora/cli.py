@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from qa_lora import distributed, runs, terminal
-from qa_lora.config import PRESETS, TrainConfig, read_settings
+from qa_lora.config import PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
 
@@ -114,7 +114,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--run", required=True, metavar="RUN", help="a run, or an adapter folder")
     evaluate.add_argument("--limit", type=int, metavar="N", help="score at most N questions")
     evaluate.add_argument("--split", default="test", choices=["test", "validation", "train"])
-    evaluate.add_argument("--data", metavar="D", help="data to score on, if not the run's own")
+    evaluate.add_argument(
+        "--data", metavar="D", action="append", help="data to score on, if not the run's own"
+    )
 
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")
@@ -169,7 +171,7 @@ def _add_knobs(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> Non
         }
         if isinstance(field.default, bool):
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
-        elif isinstance(field.default, tuple):
+        elif isinstance(field.default, tuple) or name in SOURCES:
             group.add_argument(flag, metavar="X", action="append", **options)
         else:
             group.add_argument(flag, metavar="X", **options)
@@ -304,7 +306,7 @@ def _evaluate(parsed: argparse.Namespace) -> Result:
             split=parsed.split,
             limit=parsed.limit,
             runs_dir=parsed.runs_dir,
-            data=parsed.data,
+            data="\n".join(parsed.data) if parsed.data else None,
         ):
             if isinstance(item, Progress):
                 bar.update(item.done, item.total)

@@ -16,13 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from qa_lora.errors import ConfigError, shorten
 from qa_lora.presets import PRESETS
 
-__all__ = ["BATCH_TOKENS", "GROUPS", "PRESETS", "TrainConfig", "read_settings"]
+__all__ = ["BATCH_TOKENS", "GROUPS", "PRESETS", "SOURCES", "TrainConfig", "read_settings"]
 
 GROUPS = ("Task", "Data", "Prompt", "LoRA", "Optimisation", "Lengths", "Evaluation", "Saving")
 
 
 BATCH_TOKENS = {"cpu": 2048, "gpu": 32_768}
 """batch_tokens where it is empty: enough for fast products, few enough for caches and memory."""
+
+
+SOURCES = ("data", "validation_data", "test_data")
+"""Settings that name sources, one a line; a list of lines is joined."""
 
 
 def knob(default: Any, group: str, help: str, **bounds: Any) -> Any:
@@ -54,7 +58,8 @@ class TrainConfig(BaseModel):
     data: str = knob(
         "atlas",
         "Task",
-        "Data: atlas (bundled), a file (.csv .tsv .json .jsonl .parquet) or a Hub id.",
+        "Data: atlas (bundled), a file, a folder or a Hub id; several one a line, each with "
+        "subset, split, revision, weight or rows behind it (docs/data.md).",
         min_length=1,
     )
     name: str = knob(
@@ -69,6 +74,20 @@ class TrainConfig(BaseModel):
     )
     context_column: str | None = knob(
         None, "Data", "Column with a passage to read; found by name when empty."
+    )
+    answers_from: Literal["all", "human", "chatgpt"] = knob(
+        "all", "Data", "Whose answers are trained where the data has those of people and ChatGPT."
+    )
+    unanswerable: Literal["drop", "answer"] = knob(
+        "drop",
+        "Data",
+        "Questions that SQuAD 2.0 marks as without an answer: left out, or answered with "
+        "unanswerable.",
+    )
+    streaming: bool = knob(
+        False,
+        "Data",
+        "Read Hub data sets as a stream, their first rows only; needs max_rows or rows=.",
     )
     validation_data: str | None = knob(
         None,
@@ -304,6 +323,13 @@ class TrainConfig(BaseModel):
     report_to: Literal["none", "tensorboard", "trackio"] = knob(
         "none", "Saving", "Also log losses there; TensorBoard files go into the run's folder."
     )
+
+    @field_validator(*SOURCES, mode="before", check_fields=False)
+    @classmethod
+    def _sources_may_be_a_list(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and all(isinstance(line, str) for line in value):
+            return "\n".join(line.strip() for line in value if line.strip())
+        return value
 
     @field_validator("target_modules", mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Literal
 __all__ = ["Refusal", "why_not"]
 
 TIMEOUT_SECONDS = 15
+LOGIN = "Check its name; for a private one log in (hf auth login) or set HF_TOKEN."
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,15 @@ def why_not(repo: str, kind: Literal["model", "dataset"]) -> Refusal | None:
     except GatedRepoError:
         return Refusal(
             f"the Hub gives the {what} {repo} only to those who accepted its terms",
-            "Accept them on its page and log in: hf auth login.",
+            "Accept them on its page and log in (hf auth login) or set HF_TOKEN.",
         )
     except HfHubHTTPError as error:
         status = error.response.status_code
-        missing = status in (401, 404)
-        return Refusal(f"the Hub has no {what} {repo}" if missing else f"the Hub answered {status}")
+        if status in (401, 404):  # the Hub does not tell a private one from one that is not there
+            return Refusal(f"the Hub has no {what} {repo}, or it is private", LOGIN)
+        if status == 403:
+            return Refusal(f"the Hub does not let this login read the {what} {repo}", LOGIN)
+        return Refusal(f"the Hub answered {status}")
     except HFValidationError:
         return Refusal(f"{repo} cannot be the id of a {what}")
     except Exception:  # offline mode, no name service, no route, a proxy: from several libraries

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from qa_lora.catalog import POCKET
-from qa_lora.config import TrainConfig
+from qa_lora.config import SOURCES, TrainConfig
+from qa_lora.data.sources import without_folders
 
 __all__ = ["adapter_card"]
 
@@ -56,7 +57,11 @@ model = PeftModel.from_pretrained(base, "path/to/this/folder")
 
 
 def _cell(name: str, value: Any) -> str:
-    text = _without_path(str(value)) if name in ("model", "data", "init_adapter") else str(value)
+    text = str(value)
+    if name in SOURCES:
+        text = ", ".join(without_folders(text).splitlines())
+    elif name in ("model", "init_adapter"):
+        text = _without_path(text)
     return "`" + text.replace("|", "\\|").replace("\n", " ") + "`"
 
 

@@ -25,6 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "Notebook": {
         "model": "google/flan-t5-large",
+        "data": ("hf://datasets/Hello-SimpleAI/HC3/all.jsonl\nMohamedRashad/ChatGPT-prompts"),
         "learning_rate": 1e-4,
         "batch_size": 4,
         "epochs": 3.0,

@@ -27,7 +27,8 @@ from typing import Any, Literal, TypeAlias
 
 from qa_lora import distributed, processes, turns
 from qa_lora.checksums import find_damage
-from qa_lora.config import TrainConfig, read_settings
+from qa_lora.config import SOURCES, TrainConfig, read_settings
+from qa_lora.data.sources import absolute, short_name
 from qa_lora.errors import ConfigError, RunError
 from qa_lora.event_log import EventReader, append, last_word, truncate
 from qa_lora.events import Checkpointed, Event, Failed, Finished, Recovered
@@ -206,11 +207,13 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
     Raises:
         RunError: If it cannot be written.
     """
-    name = config.name or f"{Path(config.data).stem}-{config.model.rsplit('/', 1)[-1]}"
+    name = config.name or f"{short_name(config.data)}-{config.model.rsplit('/', 1)[-1]}"
     safe = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "run"
-    if Path(config.data).is_file():
-        # A run goes on from any folder; whoever moves the file is told when it is missing.
-        config = config.model_copy(update={"data": str(Path(config.data).resolve())})
+    # A run goes on from any folder; whoever moves a file is told when it is missing.
+    named = {name: getattr(config, name) for name in SOURCES}
+    config = config.model_copy(
+        update={name: absolute(text) for name, text in named.items() if text}
+    )
     if config.init_adapter:
         start = _adapter_path(config.init_adapter, Path(runs_dir))
         config = config.model_copy(update={"init_adapter": start})

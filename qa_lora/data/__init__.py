@@ -1,20 +1,43 @@
-"""Rows -> :class:`QAExample`: reading a source, finding its columns, dividing it."""
+"""Rows -> :class:`QAExample`: read sources, know their form, divide them, report on them.
 
-from qa_lora.data.checks import check
-from qa_lora.data.columns import ColumnMap, ColumnsError, find_columns
-from qa_lora.data.example import QAExample, normalise_question, question_key
-from qa_lora.data.report import DataReport
-from qa_lora.data.rows import Dropped, LoadedData, load, load_and_split, load_split
-from qa_lora.data.sources import UPLOAD_LIMIT_BYTES, read_table
-from qa_lora.data.split import (
-    DataSplit,
-    Overlap,
-    Overlaps,
-    Removed,
-    fingerprint,
-    overlaps,
-    split_examples,
-)
+Every name is imported when it is first used: the first page and ``--help`` need none of this.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qa_lora.data.checks import check
+    from qa_lora.data.columns import ColumnMap, ColumnsError, find_columns
+    from qa_lora.data.example import QAExample, normalise_question, question_key
+    from qa_lora.data.report import DataReport
+    from qa_lora.data.rows import Dropped, LoadedData, SourceRead, load, load_and_split, load_split
+    from qa_lora.data.sources import UPLOAD_LIMIT_BYTES
+    from qa_lora.data.split import (
+        DataSplit,
+        Overlap,
+        Overlaps,
+        Removed,
+        fingerprint,
+        overlaps,
+        split_examples,
+    )
+
+_HOME = {
+    "checks": ("check",),
+    "columns": ("ColumnMap", "ColumnsError", "find_columns"),
+    "example": ("QAExample", "normalise_question", "question_key"),
+    "report": ("DataReport",),
+    "rows": ("Dropped", "LoadedData", "SourceRead", "load", "load_and_split", "load_split"),
+    "sources": ("UPLOAD_LIMIT_BYTES",),
+    "split": (
+        *("DataSplit", "Overlap", "Overlaps", "Removed"),
+        *("fingerprint", "overlaps", "split_examples"),
+    ),
+}
+"""Module of this package -> the names it gives."""
 
 __all__ = [
     "UPLOAD_LIMIT_BYTES",
@@ -28,6 +51,7 @@ __all__ = [
     "Overlaps",
     "QAExample",
     "Removed",
+    "SourceRead",
     "check",
     "find_columns",
     "fingerprint",
@@ -37,6 +61,14 @@ __all__ = [
     "normalise_question",
     "overlaps",
     "question_key",
-    "read_table",
     "split_examples",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

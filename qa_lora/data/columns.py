@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from qa_lora.errors import DataError
 
-__all__ = ["ColumnMap", "ColumnsError", "find_columns"]
+__all__ = ["PAIRS", "ColumnMap", "ColumnsError", "chat_columns", "find_columns", "plain_name"]
 
-# Names as `_plain` leaves them. Pairs come first, most telling first: a table with the columns
+# Names as `plain_name` leaves them. Pairs come first, most telling first: a table with the columns
 # instruction, input and output has its question in instruction, and one with only input and output
 # has it in input.
-_PAIRS = (
+PAIRS = (
     ("question", "answer"),
     ("question", "answers"),
     ("prompt", "completion"),
@@ -36,6 +36,7 @@ _ANSWERS = (
     *("chatgptresponse", "assistant", "target", "targettext", "outputtext", "gpt", "a"),
 )
 _CONTEXTS = ("context", "contexts", "passage", "paragraph", "document", "background", "article")
+_SYSTEMS = ("system", "systemprompt")
 _FACTS = ("fact", "facts")
 _SPLITS = ("split",)
 _IDS = ("id", "qid", "questionid", "rowid", "uid")
@@ -46,8 +47,17 @@ class ColumnMap:
     """The columns a table is read from, by their own names."""
 
     question: str
+    """Empty where questions and answers are turns in `messages`."""
     answer: str
+    more_answers: str | None = None
+    """A second column of answers, as HC3 has one for people and one for ChatGPT."""
     context: str | None = None
+    history: str | None = None
+    """Earlier turns, as pairs of question and answer."""
+    messages: str | None = None
+    """Whole chats: a list of turns, each with its role and its text."""
+    impossible: str | None = None
+    """Says which questions have no answer, as in SQuAD 2.0."""
     fact: str | None = None
     split: str | None = None
     id: str | None = None
@@ -92,10 +102,12 @@ def find_columns(
         "context": found.named(context, "context"),
     }
     q, a = asked["question"], asked["answer"]
-    for question_name, answer_name in _PAIRS:
+    for question_name, answer_name in PAIRS:
         q_pair = q or found.one(question_name)
         a_pair = a or found.one(answer_name)
-        fits = (q is None or _plain(q) == question_name) and (a is None or _plain(a) == answer_name)
+        fits = (q is None or plain_name(q) == question_name) and (
+            a is None or plain_name(a) == answer_name
+        )
         if fits and q_pair and a_pair and not (q and a):
             q, a = q_pair, a_pair
             break
@@ -109,7 +121,7 @@ def find_columns(
     if q == a:
         raise found.error(f"{source}: the question and the answer cannot both be column {q!r}")
     taken = (q, a)
-    contexts = (*_CONTEXTS, "input") if _plain(q) == "instruction" else _CONTEXTS
+    contexts = (*_CONTEXTS, "input") if plain_name(q) == "instruction" else _CONTEXTS
     return ColumnMap(
         question=q,
         answer=a,
@@ -117,6 +129,31 @@ def find_columns(
         fact=found.optional(_FACTS, taken),
         split=found.optional(_SPLITS, taken),
         id=found.optional(_IDS, taken),
+    )
+
+
+def chat_columns(
+    names: Sequence[str], messages: str, *, context: str | None = None, source: str = "The data"
+) -> ColumnMap:
+    """The columns of a table of chats.
+
+    Args:
+        names: The table's columns.
+        messages: The column that holds the chats.
+        context: The passage's column, if the user named it; else one with system messages.
+        source: What the table is called in messages.
+
+    Raises:
+        ColumnsError: If the named column is not there.
+    """
+    found = _Finder(names, source)
+    return ColumnMap(
+        question="",
+        answer="",
+        messages=messages,
+        context=found.named(context, "context") or found.optional(_SYSTEMS, (messages,)),
+        split=found.optional(_SPLITS, (messages,)),
+        id=found.optional(_IDS, (messages,)),
     )
 
 
@@ -128,7 +165,7 @@ class _Finder:
         self.source = source
         self.by_plain: dict[str, list[str]] = {}
         for name in names:
-            self.by_plain.setdefault(_plain(name), []).append(name)
+            self.by_plain.setdefault(plain_name(name), []).append(name)
 
     def one(self, plain: str) -> str | None:
         """The column of that plain name; ColumnsError if there are two."""
@@ -154,7 +191,7 @@ class _Finder:
             return None
         if name in self.names:
             return name
-        column = self.one(_plain(name))
+        column = self.one(plain_name(name))
         if column is None:
             raise self.error(f"{self.source} has no column {name!r} for the {role}")
         return column
@@ -167,7 +204,8 @@ class _Finder:
         )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name without what does not count: case, spaces, underscores, hyphens."""
     return re.sub(r"[\s_\-]+", "", name).casefold()
 
 

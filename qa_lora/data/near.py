@@ -59,6 +59,14 @@ class NearPairs:
         for first, second, similarity in zip(self.first, self.second, self.similarity, strict=True):
             yield Pair(int(first), int(second), float(similarity))
 
+    def and_(self, others: NearPairs) -> NearPairs:
+        """These pairs and others."""
+        return NearPairs(
+            np.concatenate([self.first, others.first]),
+            np.concatenate([self.second, others.second]),
+            np.concatenate([self.similarity, others.similarity]),
+        )
+
     def where(self, keep: npt.NDArray[np.bool_]) -> NearPairs:
         """The pairs that a mask keeps."""
         return NearPairs(self.first[keep], self.second[keep], self.similarity[keep])

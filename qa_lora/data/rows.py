@@ -1,156 +1,174 @@
-"""A table -> examples, with account of what could not be used."""
+"""Sources -> examples, a row at a time, and their division."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
-from qa_lora.data.columns import ColumnMap, find_columns
+from qa_lora.bundled import ATLAS
+from qa_lora.data.columns import ColumnMap
 from qa_lora.data.example import QAExample
-from qa_lora.data.readers import cell_texts
-from qa_lora.data.sources import SPLIT_NAMES, read_table, source_name
+from qa_lora.data.hub_tables import hub_licence, open_hub
+from qa_lora.data.mixture import weighted
+from qa_lora.data.parts import Part, licence_in, open_local
+from qa_lora.data.picking import counted, picks
+from qa_lora.data.reading import Dropped, Reading, SourceRead, unused
+from qa_lora.data.sources import Source, parse
 from qa_lora.data.split import DataSplit, fingerprint, split_examples
 from qa_lora.errors import DataError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from qa_lora.config import TrainConfig
 
-__all__ = ["Dropped", "LoadedData", "load", "load_and_split", "load_split"]
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A row that cannot be used."""
-
-    row: int
-    """1-based, among the data rows of the source."""
-    reason: str
+__all__ = ["Dropped", "LoadedData", "SourceRead", "collect", "load", "load_and_split", "load_split"]
 
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The usable examples of a source, and what became of the rest."""
+    """The usable examples of all sources, and what became of the rest."""
 
-    examples: tuple[QAExample, ...]
+    examples: Sequence[QAExample]
     columns: ColumnMap
+    """Of the first source."""
     column_names: tuple[str, ...]
-    """All columns of the source, for a form that offers them."""
-    dropped: tuple[Dropped, ...]
+    """All columns of all sources, for a form that offers them."""
+    dropped: Sequence[Dropped]
     rows_read: int
-    """Rows looked at: all of the source, or as many as were asked for."""
+    """Rows looked at: all there are, or as many as were asked for."""
     rows_in_source: int
-    splits: tuple[str | None, ...]
+    splits: Sequence[str | None]
     """train, validation or test, where the source says it, for each example."""
-    rows: tuple[int, ...]
-    """The 1-based row that each example comes from."""
-    fingerprint: str
-    """Of all examples, whatever their order."""
+    rows: Sequence[int]
+    """The 1-based row of its file that each example comes from."""
+    files: Sequence[str]
+    """The file or Hub split that each example comes from, by a name that no other has."""
+    origins: Sequence[str]
+    """The source that each example comes from, by the name in `sources`."""
+    sources: tuple[SourceRead, ...]
     source: str
-    """Short name, for messages and reports."""
+    """Short name of all together, for messages and reports."""
+
+    @property
+    def form(self) -> str:
+        """What the rows were recognised as, for people."""
+        return " and ".join(dict.fromkeys(source.form for source in self.sources))
+
+    @property
+    def given(self) -> bool:
+        """Whether the sources themselves say which row is on which side."""
+        return any(side is not None for side in self.splits)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of all examples, whatever their order."""
+        return fingerprint(self.examples)
 
 
 def load(
-    source: str,
+    data: str,
     *,
     question_column: str | None = None,
     answer_column: str | None = None,
     context_column: str | None = None,
+    answers_from: Literal["all", "human", "chatgpt"] = "all",
+    unanswerable: Literal["drop", "answer"] = "drop",
+    streaming: bool = False,
     max_rows: int | None = None,
     max_bytes: int | None = None,
+    validation_data: str | None = None,
+    test_data: str | None = None,
 ) -> LoadedData:
-    """Read a source and make examples of its rows.
+    """Read sources and make examples of their rows.
 
     White space around a question or an answer is cut off, and every line break in it becomes a line
-    feed; nothing else is changed. A cell with several answers gives one example for each.
+    feed; nothing else is changed. A cell with several answers gives one example for each; a chat
+    gives one for each turn of the assistant.
 
     Args:
-        source: As for :func:`qa_lora.data.sources.read_table`.
-        question_column: The question's column, if its name does not tell.
+        data: Sources, one a line, as :func:`qa_lora.data.sources.parse` reads them.
+        question_column: The question's column, if its name does not tell; of several sources, those
+            that do not have it are read by their own form. The same goes for the other columns.
         answer_column: The answer's column, if its name does not tell.
         context_column: The passage's column, if its name does not tell.
-        max_rows: Use no more rows than this, spread evenly over the source, so that a sorted file
+        answers_from: Whose answers to take where a source has those of people and of ChatGPT.
+        unanswerable: What becomes of the questions that SQuAD 2.0 marks as without an answer.
+        streaming: Read Hub data sets as a stream: their first rows, up to a limit.
+        max_rows: Use no more rows than this, spread evenly over all sources, so that a sorted file
             gives a fair sample.
         max_bytes: Refuse a larger file.
+        validation_data: Sources whose rows are for validation.
+        test_data: Sources whose rows are for test.
 
     Raises:
-        DataError: If the source cannot be read or holds no usable row.
+        DataError: If a source cannot be read, or none holds a usable row.
         ColumnsError: If the columns cannot be told; it lists them.
     """
-    table = read_table(source, max_bytes=max_bytes)
-    name = source_name(source)
-    columns = find_columns(
-        table.column_names,
-        question=question_column,
-        answer=answer_column,
-        context=context_column,
-        source=name,
+    wanted = [
+        (source, side)
+        for text, side in ((data, None), (validation_data, "validation"), (test_data, "test"))
+        if text or side is None
+        for source in parse(text or "")
+    ]
+    limited = max_rows is not None or any(source.rows for source, _ in wanted)
+    read: list[SourceRead] = []
+    parts: list[list[Part]] = []
+    lengths: list[int | None] = []
+    for source, side in wanted:
+        found = _open(source, streaming=streaming, max_rows=max_rows, max_bytes=max_bytes)
+        if limited and not _is_stream(source, streaming):
+            found = counted(found)
+        parts.append(found)
+        sizes = [part.rows for part in found if part.rows is not None]
+        lengths.append(sum(sizes) if len(sizes) == len(found) else None)
+        name = unused(source.label, {other.name for other in read})
+        read.append(SourceRead(name, weight=source.weight, side=side, licence=_licence(source)))
+    reading = Reading(
+        named={"question": question_column, "answer": answer_column, "context": context_column},
+        answers_from=answers_from,
+        unanswerable=unanswerable,
+        parts=parts,
     )
-    total = table.num_rows
-    count = min(total, max_rows or total)
-    numbers = [i * total // count for i in range(count)]
-    if count < total:
-        table = table.take(numbers)
-
-    questions = _column(table, columns.question)
-    answers = _column(table, columns.answer)
-    contexts = _column(table, columns.context)
-    facts = _column(table, columns.fact)
-    ids = _column(table, columns.id)
-    labels = _split_labels(_column(table, columns.split), columns.split, name, numbers)
-    if not any(labels):
-        columns = dataclasses.replace(columns, split=None)
-
-    examples: list[QAExample] = []
-    splits: list[str | None] = []
-    rows: list[int] = []
-    dropped: list[Dropped] = []
-    used_ids = _UniqueIds()
-    for at, number in enumerate(numbers):
-        if len(questions[at]) != 1:
-            reason = "several questions in one cell" if questions[at] else "empty question"
-            dropped.append(Dropped(number + 1, reason))
-            continue
-        if not answers[at]:
-            dropped.append(Dropped(number + 1, "empty answer"))
-            continue
-        row_id = ids[at][0] if ids[at] else f"row-{number + 1}"
-        for answer in answers[at]:
-            example = QAExample(
-                id=used_ids.make(row_id),
-                question=questions[at][0],
-                answer=answer,
-                context="\n".join(contexts[at]),
-                facts=facts[at],
-            )
-            examples.append(example)
-            splits.append(labels[at])
-            rows.append(number + 1)
-    if not examples:
-        first = dropped[0]
+    numbers = picks(lengths, [source.rows for source, _ in wanted], max_rows)
+    examples = collect(
+        example
+        for each, of_source, chosen in zip(read, parts, numbers, strict=True)
+        for example in reading.examples(each, of_source, chosen)
+    )
+    name = _together([each.name for each in read])
+    if not len(examples):
+        first = reading.dropped[0]
         raise DataError(
-            f"{name} holds no usable row: all {len(dropped):,} are dropped, "
+            f"{name} holds no usable row: all {len(reading.dropped):,} are dropped, "
             f"row {first.row} for its {first.reason}."
         )
     return LoadedData(
-        examples=tuple(examples),
-        columns=columns,
-        column_names=tuple(table.column_names),
-        dropped=tuple(dropped),
-        rows_read=count,
-        rows_in_source=total,
-        splits=tuple(splits),
-        rows=tuple(rows),
-        fingerprint=fingerprint(examples),
+        examples=examples,
+        columns=next(each.columns for each in read if each.columns is not None),
+        column_names=tuple(dict.fromkeys(name for each in read for name in each.column_names)),
+        dropped=reading.dropped,
+        rows_read=sum(each.rows_read for each in read),
+        rows_in_source=sum(each.rows_in_source for each in read),
+        splits=reading.splits,
+        rows=reading.rows,
+        files=reading.files,
+        origins=reading.origins,
+        sources=tuple(read),
         source=name,
     )
+
+
+def collect(examples: Iterator[QAExample]) -> Sequence[QAExample]:
+    """Keep examples as they come, in their order."""
+    return tuple(examples)
 
 
 def load_and_split(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
     """Read the data that a config names, and divide it as the config says.
+
+    The training side holds every row once, whatever the weights: :func:`load_split` has them.
 
     Raises:
         DataError: If the data cannot be used.
@@ -160,7 +178,12 @@ def load_and_split(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
         question_column=config.question_column,
         answer_column=config.answer_column,
         context_column=config.context_column,
+        answers_from=config.answers_from,
+        unanswerable=config.unanswerable,
+        streaming=config.streaming,
         max_rows=config.max_rows,
+        validation_data=config.validation_data,
+        test_data=config.test_data,
     )
     split = split_examples(
         loaded.examples,
@@ -177,50 +200,45 @@ def load_and_split(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
 def load_split(config: TrainConfig) -> DataSplit:
     """The three sides of the data that a config names: the same for training and for scoring.
 
+    Sources with weights come in training as often as these say.
+
     Raises:
         DataError: If the data cannot be used.
     """
-    return load_and_split(config)[1]
+    loaded, split = load_and_split(config)
+    weights = {each.name: each.weight for each in loaded.sources}
+    if all(weight == 1 for weight in weights.values()):
+        return split
+    origin_of = {e.id: name for e, name in zip(loaded.examples, loaded.origins, strict=True)}
+    origins = [origin_of[example.id] for example in split.train]
+    drawn = weighted(split.train, origins, weights, config.seed)
+    return dataclasses.replace(split, train=collect(split.train[index] for index in drawn))
 
 
-class _UniqueIds:
-    """Gives every example its own id: a, a#2, a#3."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self.times: dict[str, int] = {}
-
-    def make(self, wanted: str) -> str:
-        made = wanted
-        while made in self.seen:
-            self.times[wanted] = self.times.get(wanted, 1) + 1
-            made = f"{wanted}#{self.times[wanted]}"
-        self.seen.add(made)
-        return made
+def _open(
+    source: Source, *, streaming: bool, max_rows: int | None, max_bytes: int | None
+) -> list[Part]:
+    if source.repo is None:
+        return open_local(source, max_bytes)
+    if _is_stream(source, streaming) and not (source.rows or max_rows):
+        raise DataError(
+            f"{source.name} is to be read as a stream, and nothing says how much of it.",
+            "Put rows=10000 behind its name, or set max_rows.",
+        )
+    return open_hub(source, streaming=streaming, max_bytes=max_bytes)
 
 
-def _column(table: pa.Table, name: str | None) -> list[tuple[str, ...]]:
-    """The different, non-empty, trimmed texts of each cell."""
-    if name is None:
-        return [()] * int(table.num_rows)
-    return [_clean(value) for value in table.column(name).to_pylist()]
+def _is_stream(source: Source, streaming: bool) -> bool:
+    return streaming and source.repo is not None and source.file is None
 
 
-def _clean(value: object) -> tuple[str, ...]:
-    texts = (t.replace("\r\n", "\n").replace("\r", "\n").strip() for t in cell_texts(value))
-    return tuple(dict.fromkeys(text for text in texts if text))
+def _licence(source: Source) -> str | None:
+    if source.repo is not None:
+        return hub_licence(source)
+    path = source.path
+    card = ATLAS.with_name("README.md") if path is None else path / "README.md"
+    return licence_in(card) if card.is_file() else None
 
 
-def _split_labels(
-    cells: Sequence[tuple[str, ...]], column: str | None, source: str, numbers: Sequence[int]
-) -> list[str | None]:
-    """The side of each row; all None if the column has no value that names one."""
-    labels = [SPLIT_NAMES.get(cell[0].casefold()) if cell else None for cell in cells]
-    if any(labels):
-        for cell, label, number in zip(cells, labels, numbers, strict=True):
-            if cell and label is None:
-                raise DataError(
-                    f"{source}, row {number + 1}: the column {column} says {cell[0]!r}.",
-                    "It must say train, validation or test, or nothing.",
-                )
-    return labels
+def _together(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"

@@ -1,22 +1,40 @@
-"""A name -> a table: the bundled questions, a file, or a data set of the Hugging Face Hub."""
+"""What the setting `data` says: sources of questions and answers, one a line.
+
+A line is ``SOURCE [key=value ...]`` with the keys of :data:`KEYS`. Nothing here opens a file.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import unquote
 
-from qa_lora.bundled import ATLAS
-from qa_lora.data.readers import ENDINGS, ending_of, read_file
-from qa_lora.errors import DataError
-from qa_lora.hub_access import why_not
+from qa_lora.data.readers import ENDINGS, ending_of
+from qa_lora.errors import DataError, shorten
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["SPLIT_NAMES", "UPLOAD_LIMIT_BYTES", "read_table", "source_name"]
+__all__ = [
+    "KEYS",
+    "SPLIT_NAMES",
+    "UPLOAD_LIMIT_BYTES",
+    "Source",
+    "absolute",
+    "data_files",
+    "local_files",
+    "parse",
+    "short_name",
+    "without_folders",
+]
 
 UPLOAD_LIMIT_BYTES = 200 * 1024**2
+
+KEYS = ("subset", "split", "revision", "weight", "rows")
+"""What may stand behind a source's name, as key=value."""
 
 SPLIT_NAMES = {
     "train": "train",
@@ -32,146 +50,227 @@ SPLIT_NAMES = {
 }
 """How data sets name their splits, and what this project calls them."""
 
+MAX_WEIGHT = 100
+
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(:(?P<subset>[^/\\]+))?")
-_HUB_FILE = re.compile(r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)/(?P<path>.+)")
-_NOT_ON_THE_HUB = "Give a local file ({}) or atlas, the bundled questions.".format(
-    " ".join(ENDINGS)
+_HUB_FILE = re.compile(
+    r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?/(?P<path>.+)"
 )
+_KEY_VALUE = re.compile(r"(?P<key>[A-Za-z_]+)=(?P<value>\S+)")
 _OTHER_FILES = {
     *(".xls", ".ods", ".txt", ".text", ".md", ".zip", ".gz", ".zst", ".pdf", ".doc", ".docx"),
     *(".arrow", ".feather", ".db", ".sqlite", ".yaml", ".yml", ".xml", ".html"),
 }
+_NO_DATA = "Give a local file ({}) or atlas, the bundled questions.".format(" ".join(ENDINGS))
 
 
-def read_table(source: str, *, max_bytes: int | None = None) -> pa.Table:
-    """Read a source of questions and answers.
+@dataclass(frozen=True)
+class Source:
+    """One line of `data`."""
 
-    Args:
-        source: ``atlas``, a file (:data:`qa_lora.data.readers.ENDINGS`), a Hub id (``owner/name``,
-            or ``owner/name:subset``), or one file on the Hub (``hf://datasets/owner/name/file``).
-        max_bytes: Refuse a local file that is larger than this.
+    name: str
+    """As it was written: ``atlas``, a path, a Hub id, or ``hf://datasets/...``."""
+    subset: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    weight: float = 1.0
+    """How often each of its training rows comes."""
+    rows: int | None = None
+    """Use at most this many of its rows."""
+    repo: str | None = None
+    """The Hub's id, if it is a data set there or a file of one."""
+    file: str | None = None
+    """The file's path within that repository."""
+
+    @property
+    def label(self) -> str:
+        """Its short name, for messages and reports: a path without its folder."""
+        if self.repo is None:
+            return PurePath(self.name).name or self.name
+        if self.file is not None:
+            return f"{self.repo.rsplit('/', 1)[-1]}/{PurePath(self.file).name}"
+        return f"{self.repo}:{self.subset}" if self.subset else self.repo
+
+    @property
+    def path(self) -> Path | None:
+        """Where it lies on this machine; None for atlas and the Hub."""
+        return None if self.repo or self.name == "atlas" else _home(self.name)
+
+
+def parse(text: str) -> tuple[Source, ...]:
+    """Read sources, one a line.
+
+    A line that is the path of a file or folder as a whole is that file, whatever is in its name.
 
     Raises:
-        DataError: If there is no such source or it holds no readable table.
+        DataError: If there is no source, a key is unknown or its value impossible, or a line names
+            neither a file nor what could be a data set of the Hub.
     """
-    source = source.strip()
-    if not source or "\0" in source:
-        raise DataError("No data is named.", _NOT_ON_THE_HUB)
-    if source == "atlas":
-        return _read_path(ATLAS, None)
-    if match := _HUB_FILE.fullmatch(source):
-        return _read_hub_file(match["repo"], match["path"], max_bytes)
-    path = Path(source).expanduser()
-    try:
-        exists = path.exists()
-    except OSError as error:
-        raise DataError(f"{source!r} cannot be read: {_reason(error)}.") from None
-    if exists:
-        return _read_path(path, max_bytes)
-    match = _HUB_ID.fullmatch(source)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines or "\0" in text:
+        raise DataError("No data is named.", _NO_DATA)
+    return tuple(_parse_line(line) for line in lines)
+
+
+def short_name(text: str) -> str:
+    """A few words for a run's name: the first source, and how many there are beside it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [text]
+    name, _ = _split_keys(lines[0])
+    if match := _HUB_FILE.fullmatch(name):
+        name = f"{match['repo'].rsplit('/', 1)[-1]}-{PurePath(match['path']).name}"
+    ending = ending_of(name)
+    first = PurePath(name).name
+    first = first[: -len(ending)] if ending and len(ending) < len(first) else first
+    return first[:20] + f" and {len(lines) - 1} more" if len(lines) > 1 else first
+
+
+def absolute(text: str) -> str:
+    """The same sources, with whole paths: a run goes on from any folder."""
+    return _rename(text, lambda path: str(_home(str(path)).resolve()))
+
+
+def without_folders(text: str) -> str:
+    """The same sources, local ones by their name alone, for what may be published."""
+    return _rename(text, lambda path: path.name, gone=True)
+
+
+def local_files(text: str) -> tuple[Path, ...]:
+    """The files on this machine that the sources are read from, as far as they are there.
+
+    A folder stands before its files.
+    """
+    found: list[Path] = []
+    for line in text.splitlines():
+        name = _split_keys(line.strip())[0]
+        path = _home(name)
+        if name in ("", "atlas") or not _exists(path):
+            continue
+        found.append(path)
+        with suppress(OSError):  # who reads it is told why it cannot be listed
+            found += data_files(path) if path.is_dir() else []
+    return tuple(found)
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files in a folder that can be read, sorted by name; those in folders below do not count.
+
+    Raises:
+        OSError: If it cannot be listed.
+    """
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if ending_of(path) and not path.name.startswith(".") and not path.is_dir()
+    )
+
+
+def _parse_line(line: str) -> Source:
+    name, keys = _split_keys(line)
+    if name == "atlas":
+        return _with_keys(Source(name), keys, hub=False)
+    if match := _HUB_FILE.fullmatch(name):
+        revision = unquote(match["revision"]) if match["revision"] else None
+        source = Source(name, revision=revision, repo=match["repo"], file=match["path"])
+        if ending_of(match["path"]) is None:
+            raise DataError(
+                f"{PurePath(match['path']).name} on the Hub cannot be read.",
+                f"The supported endings are {' '.join(ENDINGS)}.",
+            )
+        return _with_keys(source, keys, hub=True)
+    path = _home(name)
+    if _exists(path):
+        return _with_keys(Source(name), keys, hub=False)
+    match = _HUB_ID.fullmatch(name)
     if match is None or ending_of(path) or path.suffix.lower() in _OTHER_FILES:
-        raise DataError(f"There is no file {source}.")
-    return _read_hub(match["repo"], match["subset"])
+        hint = f"Behind a source may stand {_listed(KEYS)}, as in rows=1000." if "=" in name else ""
+        raise DataError(f"There is no file {shorten(name, 200)}.", hint)
+    return _with_keys(Source(name, repo=match["repo"], subset=match["subset"]), keys, hub=True)
 
 
-def source_name(source: str) -> str:
-    """A source's short name for messages and reports: a file's name without its folder."""
-    return PurePath(source).name if ending_of(source) else source
+def _split_keys(line: str) -> tuple[str, dict[str, str]]:
+    """A line's source, and the keys behind it; the whole line if there is such a file."""
+    keys: dict[str, str] = {}
+    rest = line
+    while not (rest and _exists(_home(rest))):
+        *before, last = rest.rsplit(maxsplit=1) or [""]
+        match = _KEY_VALUE.fullmatch(last)
+        if not before or match is None or match["key"] not in KEYS:
+            break
+        if match["key"] in keys:
+            raise DataError(f"{shorten(line)} names {match['key']} twice.")
+        keys[match["key"]] = match["value"]
+        rest = before[0]
+    return rest, keys
 
 
-def _read_path(path: Path, max_bytes: int | None) -> pa.Table:
-    endings = f"The supported endings are {' '.join(ENDINGS)}."
+def _with_keys(source: Source, keys: dict[str, str], *, hub: bool) -> Source:
+    for key, value in keys.items():
+        changed: Any = value
+        if key == "weight":
+            changed = _weight(source, value)
+        elif key == "rows":
+            changed = _rows(source, value)
+        elif not hub or (key != "revision" and source.file is not None):
+            raise DataError(
+                f"{source.label} is a file, which has no {key}.",
+                f"{key} is for data sets of the Hub.",
+            )
+        elif getattr(source, key) is not None:
+            raise DataError(f"{source.name} names its {key} already.", f"Leave out {key}={value}.")
+        source = dataclasses.replace(source, **{key: changed})
+    return source
+
+
+def _weight(source: Source, value: str) -> float:
     try:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder, not a file.", "Name the file inside it.")
-        if ending_of(path) is None:
-            ending = f"the ending {path.suffix}" if path.suffix else "no ending"
-            raise DataError(f"{path.name} has {ending}, which cannot be read.", endings)
-        if not path.is_file():
-            raise DataError(
-                f"There is no file {path}." if not path.exists() else f"{path} is no file."
-            )
-        size = path.stat().st_size
-        if max_bytes is not None and size > max_bytes:
-            raise DataError(
-                f"{path.name} has {size / 1024**2:,.0f} MB, and at most "
-                f"{max_bytes / 1024**2:,.0f} MB are accepted.",
-                "Use fewer rows, or save it as Parquet, which is smaller.",
-            )
-        return read_file(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {_reason(error)}.") from None
-
-
-def _read_hub_file(repo: str, path: str, max_bytes: int | None) -> pa.Table:
-    """One file of a data set repository, read as a local one is."""
-    if ending_of(path) is None:
+        weight = float(value)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight <= MAX_WEIGHT:
         raise DataError(
-            f"{PurePath(path).name} on the Hub cannot be read.",
-            f"The supported endings are {' '.join(ENDINGS)}.",
+            f"The weight of {source.label} must be a number above 0 and at most {MAX_WEIGHT} "
+            f"(it is {shorten(value, 20)}).",
+            "With 2 each of its training rows comes twice, with 0.5 half of its questions come.",
         )
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(repo, path, repo_type="dataset")
-    if not isinstance(cached, str):
-        _ask_hub(repo, f"hf://datasets/{repo}/{path} is asked for")
-        try:
-            cached = hf_hub_download(repo, path, repo_type="dataset")
-        except Exception as error:  # the Hub's client raises many kinds, from several libraries
-            raise DataError(
-                f"{path} of {repo} could not be loaded from the Hub: {_reason(error)}."
-            ) from None
-    return _read_path(Path(cached), max_bytes)
+    return weight
 
 
-def _read_hub(repo: str, subset: str | None) -> pa.Table:
-    """All splits of a Hub data set as one table, with a column `split` where there are several."""
-    import datasets
-    import pyarrow as pa
-
-    cached = Path(datasets.config.HF_DATASETS_CACHE) / repo.replace("/", "___")
-    if not cached.exists():
-        _ask_hub(repo, f"There is no file {repo}")
-    try:
-        loaded: Any = datasets.load_dataset(repo, subset)
-        tables = {name: part.with_format("arrow")[:] for name, part in loaded.items()}
-    except Exception as error:  # the Hub's client raises many kinds, from several libraries
+def _rows(source: Source, value: str) -> int:
+    if not value.isdecimal() or len(value) > 15 or int(value) < 1:
         raise DataError(
-            f"{repo} could not be loaded from the Hub: {_reason(error)}.",
-            f"Name a subset as {repo}:subset, or one file as hf://datasets/{repo}/file.",
-        ) from None
-    if len(tables) > 1 and not any("split" in table.column_names for table in tables.values()):
-        for name, table in tables.items():
-            label = SPLIT_NAMES.get(name.lower())
-            labels = pa.array([label] * table.num_rows, pa.string())
-            tables[name] = table.append_column("split", labels)
+            f"The rows of {source.label} must be a whole number from 1 "
+            f"(it is {shorten(value, 20)})."
+        )
+    return int(value)
+
+
+def _rename(text: str, rename: Callable[[Path], str], *, gone: bool = False) -> str:
+    lines = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, keys = _split_keys(line)
+        path = Path(name)
+        if name != "atlas" and _exists(_home(name)):
+            name = rename(path)
+        elif gone and (path.is_absolute() or name.startswith(("~", "."))):
+            name = path.name
+        lines.append(" ".join([name, *(f"{key}={value}" for key, value in keys.items())]))
+    return "\n".join(lines) if lines else text
+
+
+def _home(name: str) -> Path:
+    """A path, with what ~ stands for."""
     try:
-        table = pa.concat_tables(tables.values(), promote_options="permissive")
-    except pa.ArrowException:
-        raise DataError(
-            f"The splits of {repo} have different columns ({', '.join(tables)}).",
-            f"Name one of its files: hf://datasets/{repo}/<file>.",
-        ) from None
-    if table.num_rows == 0:
-        raise DataError(f"{repo} names columns but holds no rows.")
-    return table
+        return Path(name).expanduser()
+    except RuntimeError:  # of a user who is not there
+        return Path(name)
 
 
-def _ask_hub(repo: str, why: str) -> None:
-    """Fail at once, rather than after the downloader's retries, if the Hub cannot give `repo`.
-
-    Args:
-        repo: A data set's id.
-        why: The first half of the sentence that says so: why the Hub was asked.
-    """
-    refusal = why_not(repo, "dataset")
-    if refusal is not None:
-        raise DataError(f"{why}, and {refusal.reason}.", refusal.hint or _NOT_ON_THE_HUB)
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
-def _reason(error: Exception) -> str:
-    """The first line of a foreign error, without its full stop."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror[:1].lower() + error.strerror[1:]
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"

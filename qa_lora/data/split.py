@@ -102,10 +102,10 @@ def split_examples(
 ) -> DataSplit:
     """Divide examples by question: all answers to one question stand on one side.
 
-    Questions that are near, and what is near to those, stand on one side as well, unless the source
-    itself puts them on two. The result does not depend on the order of the examples, on the process
-    or on the version of Python: groups of near questions are ordered by a hash of the seed and the
-    normalised text of one of them.
+    Questions that are near, and what is near to those, stand on one side as well, and so do the
+    turns of one chat, unless the source itself puts them on two. The result does not depend on the
+    order of the examples, on the process or on the version of Python: groups of such questions are
+    ordered by a hash of the seed and the normalised text of one of them.
 
     Args:
         examples: All usable examples.
@@ -123,6 +123,8 @@ def split_examples(
         DataError: If there are too few different questions for three sides.
     """
     import numpy as np
+
+    from qa_lora.data.near import clusters
 
     if given is not None and len(given) != len(examples):
         raise ValueError(f"{len(given)} given sides for {len(examples)} examples")
@@ -144,10 +146,13 @@ def split_examples(
         fractions = {"validation": validation_fraction, "test": test_fraction}
         wanted = _wanted(len(in_training), {side: fractions[side] for side in missing})
         units = np.arange(len(in_training))
+        pairs = rows.turns(examples, rows.first_rows[in_training])
         if near_duplicates is not None:
-            pairs = rows.near(examples, rows.first_rows[in_training], near_duplicates)
+            near = rows.near(examples, rows.first_rows[in_training], near_duplicates)
             limit = max(SMALL_CLUSTER, min(wanted.values()) // 2)
-            units, notes = _cut(len(in_training), pairs, near_duplicates, limit)
+            units, notes = _cut(len(in_training), near.and_(pairs), near_duplicates, limit)
+        elif len(pairs):
+            units = np.array(clusters(len(in_training), pairs), np.int64)
         different = len(np.unique(units))
         if different < len(missing) + 1:
             raise _too_alike(len(in_training), different, source)
@@ -236,18 +241,21 @@ class _Rows:
     """Of the seed and each row's question, (rows, 2): 16 bytes instead of a text."""
     has_more: bool
     """Whether any question has a passage or earlier turns."""
+    has_turns: bool
+    """Whether any question has earlier turns."""
 
     @classmethod
     def of(cls, examples: Sequence[QAExample], seed: int) -> _Rows:
         import numpy as np
 
         plain, seeded = bytearray(), bytearray()
-        has_more = False
+        has_more = has_turns = False
         for example in examples:
             key = question_key(example.question, example.context, example.history)
             plain += _digest(key)
             seeded += _digest(f"{seed}\n{key}")
-            has_more = has_more or bool(example.context or example.history)
+            has_turns = has_turns or bool(example.history)
+            has_more = has_more or has_turns or bool(example.context)
         digests, others = (
             np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, 2) for data in (plain, seeded)
         )
@@ -255,7 +263,7 @@ class _Rows:
         ordered = digests[order]
         new = np.ones(len(order), np.bool_)
         new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        return cls(order, np.flatnonzero(new), others, has_more)
+        return cls(order, np.flatnonzero(new), others, has_more, has_turns)
 
     @property
     def sizes(self) -> Numbers:
@@ -281,6 +289,27 @@ class _Rows:
         return find(
             questions, threshold, beside=_Column(examples, rows, _beside) if self.has_more else None
         )
+
+    def turns(self, examples: Sequence[QAExample], rows: Numbers) -> NearPairs:
+        """Which of these rows' questions belong together as turns of one chat.
+
+        The history of a later turn holds the answer to an earlier one, so that they may not be
+        divided. Chats that begin with the same question belong together with it.
+        """
+        import numpy as np
+
+        from qa_lora.data.near import NearPairs
+
+        pairs = []
+        begun: dict[bytes, int] = {}
+        for at, row in enumerate(rows.tolist() if self.has_turns else []):
+            example = examples[row]
+            start = example.history[0][0] if example.history else example.question
+            first = begun.setdefault(_digest(question_key(start, example.context)), at)
+            if first != at:
+                pairs.append((first, at))
+        first_second = np.array(pairs, np.int64).reshape(-1, 2)
+        return NearPairs(first_second[:, 0], first_second[:, 1], np.ones(len(pairs)))
 
     def sorted_within(self, examples: Sequence[QAExample]) -> Numbers:
         """`order`, with the rows of one question in the order of their content."""

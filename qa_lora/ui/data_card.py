@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from qa_lora.config import TrainConfig
+from qa_lora.config import SOURCES, TrainConfig
+from qa_lora.data.sources import local_files
 from qa_lora.errors import ConfigError, DataError, QALoRAError, RunError
 from qa_lora.estimate.shapes import has_tokenizer
 from qa_lora.ui.report_card import report_html
@@ -78,13 +79,13 @@ def _check(config: TrainConfig, counted: bool, state: tuple[int, int]) -> Checke
     return Checked(report_html(report), report.column_names)
 
 
-def state_of(source: str) -> tuple[int, int]:
-    """When a file was changed and its size; zeros for what is no file."""
+def state_of(sources: str) -> tuple[int, int]:
+    """When the files of sources were changed, and their sizes; zeros for what is no file."""
     try:
-        stat = Path(source).stat()
-    except (OSError, ValueError):
+        stats = [path.stat() for path in local_files(sources)]
+    except (OSError, QALoRAError):
         return 0, 0
-    return stat.st_mtime_ns, stat.st_size
+    return sum(stat.st_mtime_ns for stat in stats), sum(stat.st_size for stat in stats)
 
 
 def refuse_server_paths(config: TrainConfig, uploads: Path) -> None:
@@ -95,14 +96,11 @@ def refuse_server_paths(config: TrainConfig, uploads: Path) -> None:
     """
     if not os.environ.get("SPACE_ID"):
         return
-    for source in (config.model, config.data):
-        try:
-            path = Path(source).resolve(strict=True)
-        except (OSError, ValueError):
-            continue  # no file: a bundled name or a repository
-        if uploads.resolve() not in path.parents:
+    texts = [config.model, *(getattr(config, name) or "" for name in SOURCES)]
+    for path in (path for text in texts for path in local_files(text)):
+        if uploads.resolve() not in path.resolve().parents:
             raise DataError(
-                f"{source} is a path on this server, which visitors cannot use.",
+                f"{path} is a path on this server, which visitors cannot use.",
                 "Upload a file, or name a repository on the Hub.",
             )
 

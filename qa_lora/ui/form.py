@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from qa_lora.catalog import MODELS, POCKET
-from qa_lora.config import GROUPS, TrainConfig
+from qa_lora.config import GROUPS, SOURCES, TrainConfig
+from qa_lora.data.sources import parse
 from qa_lora.presets import PRESETS
 
 __all__ = [
     "ADVANCED",
+    "BUNDLED",
     "FIELDS",
     "FIRST_PRESET",
     "advanced_title",
@@ -24,6 +26,9 @@ __all__ = [
     "as_yaml",
     "build_advanced",
     "check_settings",
+    "data_after",
+    "data_choices",
+    "group_of",
     "label_of",
     "model_after",
     "model_choices",
@@ -33,6 +38,7 @@ __all__ = [
     "to_settings",
 ]
 
+BUNDLED = ("atlas (bundled)", "atlas")
 FIRST_PRESET = next(iter(PRESETS))
 FIELDS = tuple(TrainConfig.model_fields)
 """Every setting, in the order in which handlers take the controls' values."""
@@ -76,7 +82,7 @@ def build_advanced() -> dict[str, Any]:
     values = preset_values(FIRST_PRESET)
     controls: dict[str, Any] = {}
     for group in GROUPS:
-        names = [name for name in ADVANCED if _group(name) == group]
+        names = [name for name in ADVANCED if group_of(name) == group]
         if not names:
             continue
         gr.Markdown(f"#### {_TITLES.get(group, group)}")
@@ -86,7 +92,8 @@ def build_advanced() -> dict[str, Any]:
     return controls
 
 
-def _group(name: str) -> str:
+def group_of(name: str) -> str:
+    """The group that a setting is shown in."""
     extra = TrainConfig.model_fields[name].json_schema_extra
     return str(extra["group"]) if isinstance(extra, dict) else GROUPS[0]
 
@@ -200,7 +207,8 @@ def advanced_title(preset: str, settings: Mapping[str, Any]) -> str:
 def as_command(settings: Mapping[str, Any], runs_dir: str = "") -> str:
     """The same training on the command line."""
     config = TrainConfig.build(**settings)
-    words = ["qa-lora", "train", "--model", config.model, "--data", config.data]
+    words = ["qa-lora", "train", "--model", config.model]
+    words += [word for line in config.data.splitlines() for word in ("--data", line)]
     if runs_dir and runs_dir != "runs":
         words += ["--runs-dir", runs_dir]
     for name, value in config.changed().items():
@@ -211,6 +219,8 @@ def as_command(settings: Mapping[str, Any], runs_dir: str = "") -> str:
             words.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, tuple):
             words += [f"{flag}={part}" for part in value]
+        elif name in SOURCES:
+            words += [f"{flag}={line}" for line in value.splitlines()]
         elif str(value).startswith("-"):
             words.append(f"{flag}={value}")
         else:
@@ -249,3 +259,26 @@ def model_after(preset: str, current: str) -> str:
         return str(named)
     from_preset = {values.get("model") for values in PRESETS.values()}
     return POCKET if current in from_preset else current
+
+
+def data_choices(*more: tuple[str, str]) -> list[tuple[str, str]]:
+    """The data that can be chosen by name, and an upload or the like."""
+    presets = [
+        (f"The {name} preset's: {' and '.join(_labels(values['data']))}", str(values["data"]))
+        for name, values in PRESETS.items()
+        if "data" in values
+    ]
+    return [BUNDLED, *presets, *more]
+
+
+def data_after(preset: str, current: str) -> str:
+    """Which data a change of preset selects, as :func:`model_after` does for the model."""
+    named = PRESETS.get(preset, {}).get("data")
+    if named:
+        return str(named)
+    from_preset = {values.get("data") for values in PRESETS.values()}
+    return BUNDLED[1] if current in from_preset else current
+
+
+def _labels(data: str) -> list[str]:
+    return [source.label for source in parse(data)]

@@ -20,6 +20,7 @@ from qa_lora.estimate import (
     this_room,
 )
 from qa_lora.ui.data_card import refuse_server_paths, state_of
+from qa_lora.ui.form import FIELDS, group_of
 from qa_lora.ui.words import note
 
 __all__ = ["WAITING", "needs_html"]
@@ -27,9 +28,8 @@ __all__ = ["WAITING", "needs_html"]
 WAITING = '<p class="needs subdued" role="status">Estimating memory and time…</p>'
 
 _OF_LENGTHS = (
-    "model", "data", "question_column", "answer_column", "context_column", "max_rows", "seed",
-    "validation_fraction", "test_fraction", "validation_rows", "prompt", "context_prompt",
-    "history_prompt", "max_source_tokens", "max_target_tokens",
+    "model", "data", "seed", "validation_rows", "max_source_tokens", "max_target_tokens",
+    *(name for name in FIELDS if group_of(name) in ("Data", "Prompt")),
 )  # fmt: skip
 """Settings that the rows and their lengths follow from."""
 

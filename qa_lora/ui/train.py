@@ -17,9 +17,8 @@ from qa_lora.ui.needs_line import WAITING
 from qa_lora.ui.series import Progress
 from qa_lora.ui.words import note
 
-__all__ = ["BUNDLED", "COLUMNS", "TrainTab", "build_train"]
+__all__ = ["COLUMNS", "TrainTab", "build_train"]
 
-BUNDLED = ("atlas (bundled)", "atlas")
 SMOOTHING = 0.5
 COLUMNS = ("question_column", "answer_column", "context_column")
 FILE_TYPES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
@@ -82,8 +81,8 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 elem_id="set-model",
             )
             controls["data"] = gr.Dropdown(
-                [BUNDLED],
-                value=BUNDLED[1],
+                form.data_choices(),
+                value=form.BUNDLED[1],
                 label="Data",
                 info="Bundled, your upload, or type a file's path or a Hub id.",
                 allow_custom_value=True,

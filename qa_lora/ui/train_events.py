@@ -17,7 +17,7 @@ from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header, run_choices
 from qa_lora.ui.needs_line import needs_html
 from qa_lora.ui.series import Progress
-from qa_lora.ui.train import BUNDLED, COLUMNS, TrainTab
+from qa_lora.ui.train import COLUMNS, TrainTab
 from qa_lora.ui.words import note
 
 __all__ = ["show_run", "shown_by", "wire_train"]
@@ -115,14 +115,18 @@ def wire_train(
         engine.forget_list()
         return {tab.message: "", tab.resume: gr.Button(visible=False)}
 
-    def on_preset(preset: str, model: str) -> Update:
+    def on_preset(preset: str, model: str, data: str) -> Update:
         start_values = form.preset_values(preset)
         updates = {
             tab.controls[name]: form.shown_value(name, start_values[name])
             for name in form.ADVANCED
             if name != "name"
         }
-        return {**updates, tab.controls["model"]: form.model_after(preset, model)}
+        return {
+            **updates,
+            tab.controls["model"]: form.model_after(preset, model),
+            tab.controls["data"]: form.data_after(preset, data),
+        }
 
     def on_change(preset: str, marked: list[str], *form_values: Any) -> Update:
         """Say at each setting what is wrong with it, and how many differ from the preset."""
@@ -147,13 +151,13 @@ def wire_train(
             tab.offered: [],
         }
         if path is None:
-            chosen = gr.Dropdown(choices=[BUNDLED], value=BUNDLED[1])
+            chosen = gr.Dropdown(choices=form.data_choices(), value=form.BUNDLED[1])
             return {tab.controls["data"]: chosen, **empty}
         try:
             kept = keep_upload(path, uploads)
         except QALoRAError as error:
             return {tab.card: note(str(error), "bad")}
-        choices = [BUNDLED, (f"{Path(path).name} (uploaded)", str(kept))]
+        choices = form.data_choices((f"{Path(path).name} (uploaded)", str(kept)))
         return {
             tab.controls["data"]: gr.Dropdown(choices=choices, value=str(kept)),
             **empty,
@@ -208,7 +212,8 @@ def wire_train(
     model.change(lambda name: gr.Dropdown(info=form.model_info(name)), model, model, **quiet)
     columns = [tab.controls[name] for name in COLUMNS]
     advanced = [tab.controls[name] for name in form.ADVANCED]
-    tab.preset.input(on_preset, [tab.preset, model], [*advanced, model], **quiet)
+    data = tab.controls["data"]
+    tab.preset.input(on_preset, [tab.preset, model, data], [*advanced, model, data], **quiet)
     gr.on(
         [control.change for control in values], on_change, [tab.preset, tab.marked, *values],
         [tab.advanced, tab.message, tab.marked, *advanced], trigger_mode="always_last", **quiet,

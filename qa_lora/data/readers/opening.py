@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qa_lora.data.readers.delimited import open_delimited
 from qa_lora.data.readers.json_files import open_json
 from qa_lora.data.readers.json_lines import open_lines
 from qa_lora.data.readers.parquet_files import open_parquet
 from qa_lora.data.readers.spreadsheet import open_spreadsheet
-from qa_lora.data.readers.table import Table, cell_texts
+from qa_lora.data.readers.table import Table
 from qa_lora.errors import DataError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
-__all__ = ["ENDINGS", "ending_of", "open_table", "read_file"]
+__all__ = ["ENDINGS", "ending_of", "open_table"]
 
 _TEXT = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 ENDINGS = (
@@ -71,28 +71,3 @@ def open_table(path: Path, *, inside: Path | None = None) -> Table:
             return open_spreadsheet(path)
         case _:
             return open_lines(path)
-
-
-def read_file(path: Path) -> pa.Table:
-    """All of a file at once: texts, and lists of texts where a column holds several in a cell.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    import pyarrow as pa
-
-    table = open_table(path)
-    rows = list(table.rows())
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {}
-    for name in names or table.columns:
-        cells = [row.get(name) for row in rows]
-        several = any(isinstance(cell, list) or _is_text_object(cell) for cell in cells)
-        texts = [cell_texts(cell) for cell in cells]
-        values = [list(t) for t in texts] if several else [t[0] if t else None for t in texts]
-        columns[name] = pa.array(values, pa.list_(pa.string()) if several else pa.string())
-    return pa.table(columns)
-
-
-def _is_text_object(cell: Any) -> bool:
-    return isinstance(cell, dict) and isinstance(cell.get("text"), list)
