@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from qa_lora.data.example import QAExample
+from qa_lora.data.store import CHUNK, read_many
 from qa_lora.encoding import encode_texts, fit_prompts
 from qa_lora.models import load_tokenizer
 from qa_lora.prompts import PromptTemplate
@@ -26,6 +27,7 @@ __all__ = [
     "count_tokens",
     "encode",
     "epoch_batches",
+    "fitting",
     "share",
     "token_counter",
 ]
@@ -92,6 +94,40 @@ def encode(
     prompts = fit_prompts(tokenizer, template, examples, max_source_tokens)
     targets = encode_texts(tokenizer, [e.answer for e in examples], max_target_tokens)
     return [EncodedExample(p.ids, t) for p, t in zip(prompts, targets, strict=True)]
+
+
+def fitting(
+    examples: Sequence[QAExample],
+    tokenizer: PreTrainedTokenizerBase,
+    template: PromptTemplate,
+    *,
+    max_source_tokens: int,
+    max_target_tokens: int,
+) -> list[int]:
+    """Indices of the examples of which nothing has to be cut.
+
+    Args:
+        examples: Rows; read in chunks.
+        tokenizer: That of the training.
+        template: How a question becomes a prompt.
+        max_source_tokens: Longest prompt, its end token counted.
+        max_target_tokens: Longest answer, its end token counted.
+    """
+    found: list[int] = []
+    for start in range(0, len(examples), CHUNK):
+        chunk = read_many(examples, range(start, min(start + CHUNK, len(examples))))
+        prompts = [template.render(e.question, e.context, e.history) for e in chunk]
+        lengths = zip(
+            count_tokens(tokenizer, prompts),
+            count_tokens(tokenizer, [e.answer for e in chunk]),
+            strict=True,
+        )
+        found += [
+            start + at
+            for at, (source, target) in enumerate(lengths)
+            if source <= max_source_tokens and target <= max_target_tokens
+        ]
+    return found
 
 
 def collate(rows: Sequence[EncodedExample], pad_id: int) -> Batch:

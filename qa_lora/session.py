@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,14 +20,15 @@ from transformers import PreTrainedTokenizerBase
 
 from qa_lora import distributed, sharding
 from qa_lora.adapters import attach_lora
-from qa_lora.batching import EncodedExample, encode, epoch_batches
+from qa_lora.batching import EncodedExample, encode, epoch_batches, fitting
 from qa_lora.checkpoint import Progress
 from qa_lora.config import BATCH_TOKENS, TrainConfig
 from qa_lora.continuing import continue_adapter
 from qa_lora.data import DataSplit
 from qa_lora.data.example import QAExample
+from qa_lora.data.store import pick
 from qa_lora.devices import choose_dtype
-from qa_lora.errors import ModelError
+from qa_lora.errors import DataError, ModelError
 from qa_lora.model_card import adapter_card
 from qa_lora.models import LoadedModel, load_base
 from qa_lora.packed import PackedModel, why_not
@@ -179,14 +182,17 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
     if config.gradient_checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
     model, tokenizer, notice = _with_adapter(base, config, folder, split, sharded=sharded)
-    encoded = partial(
-        encode,
-        tokenizer=tokenizer,
-        template=template,
-        max_source_tokens=config.max_source_tokens,
-        max_target_tokens=config.max_target_tokens,
-    )
-    train_rows = TrainingRows(split.train, encoded)
+    encoding: dict[str, Any] = {
+        "template": template,
+        "max_source_tokens": config.max_source_tokens,
+        "max_target_tokens": config.max_target_tokens,
+    }
+    train, validation = split.train, split.validation
+    if config.overlong == "drop":
+        train, validation = (_whole(rows, tokenizer, encoding) for rows in (train, validation))
+    validation = validation[: config.validation_rows]
+    # A tokenizer of its own: the rows are tokenised by a thread, and one tokenizer serves only one.
+    train_rows = TrainingRows(train, partial(encode, tokenizer=deepcopy(tokenizer), **encoding))
     if sharded:
         sharding.shard(model, accelerator.device)
     # Masks in the base model are not drawn over packed rows; they would cost most of the gain.
@@ -216,14 +222,14 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         optimizer=optimizer,
         scheduler=scheduler,
         train_rows=train_rows,
-        validation_rows=encoded(split.validation[: config.validation_rows]),
+        validation_rows=encode(validation, tokenizer, **encoding),
         probes=[
             *(QAExample(id="", question=text, answer="") for text in config.probe_questions),
-            *_spread(split.validation, config.probe_rows),
+            *_spread(validation, config.probe_rows),
         ],
         test_rows=len(split.test),
         test_fingerprint=split.fingerprint,
-        validation_examples=split.validation[: config.validation_rows],
+        validation_examples=validation,
         batch_size=config.batch_size,
         batch_tokens=config.batch_tokens
         or BATCH_TOKENS["cpu" if accelerator.device.type == "cpu" else "gpu"],
@@ -245,6 +251,19 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         notice=notice,
         progress=Progress(processes=distributed.count()),
     )
+
+
+def _whole(
+    examples: Sequence[QAExample], tokenizer: PreTrainedTokenizerBase, encoding: dict[str, Any]
+) -> Sequence[QAExample]:
+    """The examples of which nothing would be cut."""
+    kept = pick(examples, fitting(examples, tokenizer, **encoding))
+    if not kept:
+        raise DataError(
+            "No row is short enough: every prompt or answer of a side would be cut.",
+            "Raise max_source_tokens or max_target_tokens, or set overlong to cut.",
+        )
+    return kept
 
 
 def _with_adapter(

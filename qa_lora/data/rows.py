@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -18,12 +18,13 @@ from qa_lora.data.picking import counted, picks
 from qa_lora.data.reading import Dropped, Reading, SourceRead, unused
 from qa_lora.data.sources import Source, parse
 from qa_lora.data.split import DataSplit, fingerprint, split_examples
+from qa_lora.data.store import collect, pick
 from qa_lora.errors import DataError
 
 if TYPE_CHECKING:
     from qa_lora.config import TrainConfig
 
-__all__ = ["Dropped", "LoadedData", "SourceRead", "collect", "load", "load_and_split", "load_split"]
+__all__ = ["Dropped", "LoadedData", "SourceRead", "load", "load_and_split", "load_split"]
 
 
 @dataclass(frozen=True)
@@ -160,11 +161,6 @@ def load(
     )
 
 
-def collect(examples: Iterator[QAExample]) -> Sequence[QAExample]:
-    """Keep examples as they come, in their order."""
-    return tuple(examples)
-
-
 def load_and_split(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
     """Read the data that a config names, and divide it as the config says.
 
@@ -212,7 +208,7 @@ def load_split(config: TrainConfig) -> DataSplit:
     origin_of = {e.id: name for e, name in zip(loaded.examples, loaded.origins, strict=True)}
     origins = [origin_of[example.id] for example in split.train]
     drawn = weighted(split.train, origins, weights, config.seed)
-    return dataclasses.replace(split, train=collect(split.train[index] for index in drawn))
+    return dataclasses.replace(split, train=pick(split.train, drawn))
 
 
 def _open(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.data.example import QAExample, question_key
+from qa_lora.data.store import CHUNK, pick, read_many
 from qa_lora.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ __all__ = [
     "Removed",
     "fingerprint",
     "overlaps",
-    "pick",
     "split_examples",
 ]
 
@@ -83,11 +84,6 @@ class Overlaps(list[Overlap]):
     def __init__(self, shown: Iterable[Overlap], total: int) -> None:
         super().__init__(shown)
         self.total = total
-
-
-def pick(examples: Sequence[QAExample], indices: Sequence[int]) -> Sequence[QAExample]:
-    """The examples with these indices, in this order."""
-    return tuple(examples[index] for index in indices)
 
 
 def split_examples(
@@ -315,14 +311,21 @@ class _Rows:
         """`order`, with the rows of one question in the order of their content."""
         order = self.order.copy()
         sizes = self.sizes
-        for at in (sizes > 1).nonzero()[0].tolist():
-            here = slice(int(self.starts[at]), int(self.starts[at] + sizes[at]))
-            order[here] = sorted(order[here].tolist(), key=lambda row: _content(examples[row]))
+        several = (sizes > 1).nonzero()[0]
+        # So many questions at a time that their rows fill a chunk.
+        ends = sizes[several].cumsum() // CHUNK
+        for chunk in range(int(ends[-1]) + 1 if len(ends) else 0):
+            questions = several[ends == chunk].tolist()
+            rows = [order[self.starts[at] : self.starts[at] + sizes[at]] for at in questions]
+            numbers = list(chain.from_iterable(part.tolist() for part in rows))
+            contents = dict(zip(numbers, map(_content, read_many(examples, numbers)), strict=True))
+            for part in rows:
+                part[:] = sorted(part.tolist(), key=contents.__getitem__)
         return order
 
 
 class _Column(Sequence[str]):
-    """One text of each of some examples, made when it is asked for."""
+    """One text of each of some examples, read a chunk at a time: best asked for in order."""
 
     def __init__(
         self, examples: Sequence[QAExample], rows: Numbers, text: Callable[[QAExample], str]
@@ -330,12 +333,18 @@ class _Column(Sequence[str]):
         self.examples = examples
         self.rows = rows
         self.text = text
+        self.first = 0
+        self.texts: list[str] = []
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, at: Any) -> Any:
-        return self.text(self.examples[int(self.rows[at])])
+        if not self.first <= at < self.first + len(self.texts):
+            rows = self.rows[at : at + CHUNK].tolist()
+            self.first = at
+            self.texts = [self.text(example) for example in read_many(self.examples, rows)]
+        return self.texts[at - self.first]
 
 
 class _Joined(Sequence[QAExample]):
@@ -353,6 +362,20 @@ class _Joined(Sequence[QAExample]):
                 return part[at]
             at -= len(part)
         raise IndexError(at)
+
+    def __iter__(self) -> Iterator[QAExample]:
+        return chain.from_iterable(self.parts)
+
+    def many(self, indices: Sequence[int]) -> list[QAExample]:
+        """Those with these indices, read together."""
+        found: dict[int, QAExample] = {}
+        first = 0
+        for part in self.parts:
+            own = [at for at in indices if first <= at < first + len(part)]
+            examples = read_many(part, [at - first for at in own])
+            found.update(zip(own, examples, strict=True))
+            first += len(part)
+        return [found[at] for at in indices]
 
 
 def _beside(example: QAExample) -> str:

@@ -17,7 +17,7 @@ from qa_lora.data.example import QAExample
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["IN_MEMORY", "StoredExamples", "collect", "pick", "read_many", "text_lengths"]
+__all__ = ["CHUNK", "IN_MEMORY", "StoredExamples", "collect", "pick", "read_many", "text_lengths"]
 
 IN_MEMORY = 20_000
 """Up to so many examples stay Python objects, which are quicker to use."""
@@ -113,10 +113,9 @@ def pick(examples: Sequence[QAExample], indices: Sequence[int]) -> Sequence[QAEx
 
 
 def read_many(examples: Sequence[QAExample], indices: Sequence[int]) -> list[QAExample]:
-    """Those with these indices, in that order, as a list."""
-    if isinstance(examples, StoredExamples):
-        return examples.many(indices)
-    return [examples[i] for i in indices]
+    """Those with these indices, in that order; at once where they can be read together."""
+    many = getattr(examples, "many", None)
+    return [examples[i] for i in indices] if many is None else list(many(indices))
 
 
 def text_lengths(examples: Sequence[QAExample]) -> np.ndarray:

@@ -15,6 +15,7 @@ from qa_lora.data.characters import CharacterCheck, LostCharacter
 from qa_lora.data.example import QAExample, question_key
 from qa_lora.data.languages import LONG_ENOUGH, LONGEST
 from qa_lora.data.split import DataSplit
+from qa_lora.data.store import read_many
 from qa_lora.prompts import PromptTemplate
 
 if TYPE_CHECKING:
@@ -183,13 +184,13 @@ def _sample(sides: dict[str, Sequence[QAExample]], total: int) -> npt.NDArray[np
 def spread(sides: dict[str, Sequence[QAExample]], count: int) -> Iterator[QAExample]:
     """So many of the examples on all sides, evenly spread."""
     total = sum(len(rows) for rows in sides.values())
-    for number in range(count):
-        at = number * total // count
-        for rows in sides.values():
-            if at < len(rows):
-                yield rows[at]
-                break
-            at -= len(rows)
+    numbers = np.arange(count, dtype=np.int64) * total // max(1, count)
+    first = 0
+    for rows in sides.values():
+        own = numbers[(numbers >= first) & (numbers < first + len(rows))] - first
+        for start in range(0, len(own), CHUNK):
+            yield from read_many(rows, own[start : start + CHUNK].tolist())
+        first += len(rows)
 
 
 def _characters(example: QAExample) -> int:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import cycle, islice
 
 from qa_lora.config import BATCH_TOKENS, TrainConfig
+from qa_lora.data.example import QAExample
 from qa_lora.data.split import DataSplit
+from qa_lora.data.store import read_many
 from qa_lora.estimate.shapes import has_tokenizer
 from qa_lora.prompts import PromptTemplate
 
 __all__ = ["RowLengths", "count_rows", "largest_micro_batch", "row_lengths"]
+
+SAMPLE = 20_000
+"""The tokens of about so many rows are counted, evenly spread; they stand for all."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,23 @@ def row_lengths(
     template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
     count = count_tokens or (lambda texts: [len(text) // 4 + 2 for text in texts])
 
-    def of(rows: Sequence[Any]) -> tuple[tuple[int, int], ...]:
-        prompts = count([template.render(e.question, e.context, e.history) for e in rows])
-        answers = count([e.answer for e in rows])
-        return tuple(
-            (min(s, config.max_source_tokens), min(t, config.max_target_tokens))
-            for s, t in zip(prompts, answers, strict=True)
-        )
+    def of(rows: Sequence[QAExample]) -> tuple[tuple[int, int], ...]:
+        some = read_many(rows, range(0, len(rows), max(1, len(rows) // SAMPLE)))
+        prompts = count([template.render(e.question, e.context, e.history) for e in some])
+        answers = count([e.answer for e in some])
+        lengths = list(zip(prompts, answers, strict=True))
+        fitting = [
+            (s, t)
+            for s, t in lengths
+            if s <= config.max_source_tokens and t <= config.max_target_tokens
+        ]
+        if config.overlong == "drop":
+            number = round(len(rows) * len(fitting) / max(1, len(some)))
+            return tuple(islice(cycle(fitting), number))
+        cut = [
+            (min(s, config.max_source_tokens), min(t, config.max_target_tokens)) for s, t in lengths
+        ]
+        return tuple(islice(cycle(cut), len(rows)))
 
     return RowLengths(
         of(split.train),
