@@ -11,6 +11,7 @@ __all__ = ["LONG_ENOUGH", "Language", "languages_of"]
 LONG_ENOUGH = 60
 """Characters from which on a guess is worth something; names and numbers mislead below."""
 LONGEST = 1000
+NO_LANGUAGE = "zxx"  # ISO 639's code for what is no language, such as numbers and program code
 
 
 @dataclass(frozen=True)
@@ -33,4 +34,5 @@ def languages_of(texts: Sequence[str]) -> tuple[Language, ...]:
     from py3langid import classify
 
     found = Counter(str(classify(text[:LONGEST])[0]) for text in texts)
+    found.pop(NO_LANGUAGE, None)
     return tuple(Language(code, count / len(texts)) for code, count in found.most_common())
