@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from qa_lora import distributed, runs, terminal
-from qa_lora.config import PRESETS, SOURCES, TrainConfig, read_settings
+from qa_lora.config import DATA_SETTINGS, PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
 
@@ -21,13 +21,6 @@ __all__ = ["build_parser", "main"]
 BAD_INPUT = 2
 KNOB = "knob:"
 """Prefix of the parsed values that are settings of a training."""
-
-CHECKED = (
-    "model", "question_column", "answer_column", "context_column", "max_rows",
-    "validation_fraction", "test_fraction", "seed", "prompt", "max_source_tokens",
-    "max_target_tokens", "overlong",
-)  # fmt: skip
-"""Settings that a data report follows from."""
 
 Result = dict[str, Any]
 
@@ -120,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")
-    _add_knobs(check, only=CHECKED)
+    _add_knobs(check, only=[name for name in DATA_SETTINGS if name != "data"])
     return parser
 
 

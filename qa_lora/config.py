@@ -16,7 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from qa_lora.errors import ConfigError, shorten
 from qa_lora.presets import PRESETS
 
-__all__ = ["BATCH_TOKENS", "GROUPS", "PRESETS", "SOURCES", "TrainConfig", "read_settings"]
+__all__ = [
+    "BATCH_TOKENS",
+    "DATA_SETTINGS",
+    "GROUPS",
+    "PRESETS",
+    "SOURCES",
+    "TrainConfig",
+    "group_of",
+    "read_settings",
+]
 
 GROUPS = ("Task", "Data", "Prompt", "LoRA", "Optimisation", "Lengths", "Evaluation", "Saving")
 
@@ -411,6 +420,20 @@ class TrainConfig(BaseModel):
         """The settings that differ from their defaults."""
         fields = type(self).model_fields
         return {k: v for k, v in self.model_dump().items() if v != fields[k].default}
+
+
+def group_of(setting: str) -> str:
+    """The group that a setting is shown in."""
+    extra = TrainConfig.model_fields[setting].json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["group"])
+
+
+DATA_SETTINGS = (
+    *("model", "data", "seed", "max_source_tokens", "max_target_tokens", "overlong"),
+    *(name for name in TrainConfig.model_fields if group_of(name) in ("Data", "Prompt")),
+)
+"""What the rows, their division and their token ids follow from."""
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,13 +184,18 @@ def _rows(loaded: LoadedData, split: DataSplit) -> dict[str, Any]:
     ]
     removed = {each.id: each.reason for each in split.removed}
     if not removed:
-        used = len(np.unique(np.asarray(loaded.rows)))
+        # Rows of one file stand together, in their order.
+        used = sum(
+            row != before
+            for row, before in pairwise(chain([None], zip(loaded.files, loaded.rows, strict=True)))
+        )
     else:
         kept = set()
         lost: dict[tuple[str, int], str] = {}
-        for example, row in zip(loaded.examples, loaded.rows, strict=True):
+        places = zip(loaded.examples, loaded.files, loaded.rows, strict=True)
+        for example, file, row in places:
             if (reason := removed.get(example.id)) is None:
-                kept.add(row)
+                kept.add((file, row))
             else:
                 lost.setdefault((reason, row), f"{example.question} -> {example.answer}")
         used = len(kept)

@@ -55,7 +55,7 @@ def check_data(
         if warm_up is not None:
             warm_up()
         counted = warm_up is not None and has_tokenizer(config.model)
-        return _check(config.model_copy(update=_UNUSED), counted, state_of(config.data))
+        return _check(config.model_copy(update=_UNUSED), counted, state_of(config))
     except ConfigError as error:
         return Checked(note(f"The data is not checked yet: {error}", "warn"))
     except ColumnsError as error:
@@ -79,8 +79,9 @@ def _check(config: TrainConfig, counted: bool, state: tuple[int, int]) -> Checke
     return Checked(report_html(report), report.column_names)
 
 
-def state_of(sources: str) -> tuple[int, int]:
-    """When the files of sources were changed, and their sizes; zeros for what is no file."""
+def state_of(config: TrainConfig) -> tuple[int, int]:
+    """When the files of the data were changed, and their sizes; zeros for what is no file."""
+    sources = "\n".join(filter(None, (getattr(config, name) for name in SOURCES)))
     try:
         stats = [path.stat() for path in local_files(sources)]
     except (OSError, QALoRAError):

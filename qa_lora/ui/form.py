@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from qa_lora.catalog import MODELS, POCKET
-from qa_lora.config import GROUPS, SOURCES, TrainConfig
+from qa_lora.config import GROUPS, SOURCES, TrainConfig, group_of
 from qa_lora.data.sources import parse
 from qa_lora.presets import PRESETS
 
@@ -28,7 +28,6 @@ __all__ = [
     "check_settings",
     "data_after",
     "data_choices",
-    "group_of",
     "label_of",
     "model_after",
     "model_choices",
@@ -90,12 +89,6 @@ def build_advanced() -> dict[str, Any]:
             for name in names:
                 controls[name] = _control(name, values[name])
     return controls
-
-
-def group_of(name: str) -> str:
-    """The group that a setting is shown in."""
-    extra = TrainConfig.model_fields[name].json_schema_extra
-    return str(extra["group"]) if isinstance(extra, dict) else GROUPS[0]
 
 
 def _control(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from qa_lora.config import TrainConfig
+from qa_lora.config import DATA_SETTINGS, TrainConfig
 from qa_lora.errors import ConfigError, DataError, QALoRAError
 from qa_lora.estimate import (
     Estimate,
@@ -20,17 +20,13 @@ from qa_lora.estimate import (
     this_room,
 )
 from qa_lora.ui.data_card import refuse_server_paths, state_of
-from qa_lora.ui.form import FIELDS, group_of
 from qa_lora.ui.words import note
 
 __all__ = ["WAITING", "needs_html"]
 
 WAITING = '<p class="needs subdued" role="status">Estimating memory and time…</p>'
 
-_OF_LENGTHS = (
-    "model", "data", "seed", "validation_rows", "max_source_tokens", "max_target_tokens",
-    *(name for name in FIELDS if group_of(name) in ("Data", "Prompt")),
-)  # fmt: skip
+_OF_LENGTHS = (*DATA_SETTINGS, "validation_rows")
 """Settings that the rows and their lengths follow from."""
 
 
@@ -50,7 +46,7 @@ def needs_html(
         refuse_server_paths(config, uploads)
         shape = model_shape(config.model)
         warm_up()
-        lengths = _lengths(_for_lengths(config), state_of(config.data))
+        lengths = _lengths(_for_lengths(config), state_of(config))
         room = this_room(config.precision)
         found = estimate(config, shape, room, lengths, past_runs(runs_dir))
     except (ConfigError, DataError):  # said elsewhere

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from qa_lora import runs
-from qa_lora.config import TrainConfig
+from qa_lora.config import DATA_SETTINGS, TrainConfig
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.ui import form, train_view
 from qa_lora.ui.data_card import Checked, check_data, keep_upload, refuse_server_paths
@@ -223,12 +223,9 @@ def wire_train(
         [tab.controls["data"], tab.card, tab.columns, tab.offered, *columns],
         **busy_data,
     )  # fmt: skip
-    watched = (
-        "data", *COLUMNS, "max_rows", "model", "max_source_tokens", "max_target_tokens", "overlong",
-    )  # fmt: skip
     checked = [tab.offered, *values]
     outputs = [tab.card, tab.columns, tab.offered, *columns]
-    for trigger in ([tab.controls[name].change for name in watched], None):
+    for trigger in ([tab.controls[name].change for name in DATA_SETTINGS], None):
         first = gr.on(
             trigger, check, checked, outputs, trigger_mode="always_last", **busy_data,
         )  # fmt: skip
