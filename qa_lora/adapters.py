@@ -14,7 +14,7 @@ from qa_lora.checksums import CHECKSUMS, find_damage, write_checksums
 from qa_lora.errors import ModelError, first_line
 from qa_lora.files import replaced_folder
 from qa_lora.prompts import PromptTemplate
-from qa_lora.token_rows import row_indices, start_rows
+from qa_lora.token_rows import row_indices, share_inputs, start_rows, under_all_names
 from qa_lora.whitespace import new_ids
 
 __all__ = [
@@ -80,6 +80,7 @@ def attach_lora(
     assert isinstance(model, PeftModel)
     if ids:
         start_rows(model, min(ids))
+        share_inputs(model)
     return model
 
 
@@ -124,6 +125,7 @@ def attach_adapter(
             "Use it with the base model it was trained on.",
         ) from None
     assert isinstance(model, PeftModel)
+    share_inputs(model)
     return model.train() if trainable else model.eval()
 
 
@@ -150,8 +152,9 @@ def save_adapter(
         OSError, SafetensorError: If the disk is full or the folder cannot be written.
     """
     with replaced_folder(folder) as new:
+        names = under_all_names(model, weights)
         # "auto" would ask the Hub whether the vocabulary grew.
-        model.save_pretrained(str(new), save_embedding_layers=False, state_dict=weights)
+        model.save_pretrained(str(new), save_embedding_layers=False, state_dict=names)
         _sort_targets(new / "adapter_config.json")
         tokenizer.save_pretrained(str(new))
         template.save(new)

@@ -15,6 +15,7 @@ from qa_lora.batching import EncodedExample, collate
 from qa_lora.devices import is_out_of_memory
 from qa_lora.encoding import Prompt
 from qa_lora.errors import ConfigError, ModelError
+from qa_lora.token_rows import rows_in_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -167,7 +168,12 @@ def _generate(
     if watch is not None:
         watcher = _Watcher(reader, watch, silent=num_beams > 1)
         options["stopping_criteria"] = StoppingCriteriaList([watcher])
-    with _evaluating(model), _seeded(seed if do_sample else None, model.device):
+    # After what may have turned the adapter off, so that the base's rows stay its own.
+    with (
+        _evaluating(model),
+        rows_in_place(model),
+        _seeded(seed if do_sample else None, model.device),
+    ):
         ids = model.generate(
             input_ids=inputs.input_ids,
             attention_mask=inputs.attention_mask,

@@ -7,6 +7,7 @@ with it; the base's own matrices stay as they are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +17,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qa_lora.whitespace import NEW_TOKENS
 
-__all__ = ["row_indices", "start_rows", "token_layers", "why_no_rows"]
+__all__ = [
+    "row_indices",
+    "rows_in_place",
+    "share_inputs",
+    "start_rows",
+    "under_all_names",
+    "why_no_rows",
+]
 
 
 def why_no_rows(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -39,7 +47,7 @@ def row_indices(base: PreTrainedModel, ids: Sequence[int]) -> dict[str, list[int
 
     T5's config says that its lm_head is tied to the embeddings even where the weights are not.
     peft would then tie their new rows, too, unless the lists differ; so the lm_head's is turned
-    around, and names both inputs: the encoder's and the decoder's.
+    around. The other list is for both inputs, encoder and decoder; see :func:`share_inputs`.
     """
     if not ids:
         return None
@@ -48,11 +56,72 @@ def row_indices(base: PreTrainedModel, ids: Sequence[int]) -> dict[str, list[int
     return {"embed_tokens": list(ids), "lm_head": list(reversed(ids))}
 
 
-def token_layers(model: torch.nn.Module) -> Iterator[tuple[str, TrainableTokensLayer]]:
-    """The layers of peft that hold rows of their own, with their names."""
-    for name, module in model.named_modules():
-        if isinstance(module, TrainableTokensLayer) and module.tied_adapter is None:
-            yield name, module
+@contextmanager
+def rows_in_place(model: torch.nn.Module) -> Iterator[None]:
+    """Meanwhile the rows stand in the base's own matrices, where the adapter is at work at all.
+
+    peft copies the whole matrix in every forward pass, which for answers means at every token.
+    Afterwards each matrix holds, bit for bit, what it held before.
+    """
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, TrainableTokensLayer)
+        and not (module.disable_adapters or module.merged)
+        and len(module.active_adapters) == 1
+    ]
+    rows_of: dict[tuple[int, int], torch.Tensor] = {}
+    for weight, ids, rows in map(_row_values, layers):
+        for i, row in zip(ids, rows, strict=True):
+            if not torch.equal(rows_of.setdefault((weight.data_ptr(), i), row), row):
+                layers = []  # one place for two rows: peft keeps them apart
+    before = [(weight, ids, weight[ids].clone()) for weight, ids, _ in map(_row_values, layers)]
+    try:
+        for layer in layers:
+            weight, ids, rows = _row_values(layer)
+            weight[ids] = rows
+            layer.merged_adapters.extend(layer.active_adapters)
+        yield
+    finally:
+        for layer, (weight, ids, rows) in zip(layers, before, strict=True):
+            weight[ids] = rows
+            layer.merged_adapters.clear()
+
+
+def _row_values(layer: TrainableTokensLayer) -> tuple[torch.Tensor, list[int], torch.Tensor]:
+    """A layer's matrix, the places of its rows in it, and the rows."""
+    name = layer.active_adapters[0]
+    weight: Any = layer.get_base_layer().weight
+    rows = layer.trainable_tokens_delta[name].detach().to(weight)
+    return weight.detach(), layer.token_indices[name], rows
+
+
+def share_inputs(model: PeftModel) -> None:
+    """Make encoder and decoder read the same rows, as they read the same matrix.
+
+    peft makes rows for each of them, and could not merge two rows into one. Rows that differ, of
+    an adapter from elsewhere, stay as they are.
+    """
+    base = model.get_base_model()
+    stacks = [getattr(base, name, None) for name in ("encoder", "decoder")]
+    encoder, decoder = (
+        getattr(getattr(stack, "embed_tokens", None), "token_adapter", None) for stack in stacks
+    )
+    if encoder is None or decoder is None or encoder.token_indices != decoder.token_indices:
+        return
+    for name, rows in encoder.trainable_tokens_delta.items():
+        if torch.equal(rows, decoder.trainable_tokens_delta[name]):
+            decoder.trainable_tokens_delta[name] = rows
+
+
+def under_all_names(model: PeftModel, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Trained weights, shared ones under each of their names, as peft wants them for saving."""
+    found = {id(p): weights[name] for name, p in model.named_parameters() if name in weights}
+    return {
+        name: weights[name] if name in weights else found[id(p)].clone()
+        for name, p in model.named_parameters(remove_duplicate=False)
+        if id(p) in found
+    }
 
 
 @torch.no_grad()
@@ -66,7 +135,9 @@ def start_rows(model: PeftModel, known: int) -> None:
         model: With an adapter that has rows.
         known: How many rows the base's tokenizer uses.
     """
-    for _, layer in token_layers(model):
+    for layer in model.modules():
+        if not isinstance(layer, TrainableTokensLayer):
+            continue
         weight: Any = layer.get_base_layer().weight
         mean = weight[:known].float().mean(0)
         for rows in layer.trainable_tokens_delta.values():

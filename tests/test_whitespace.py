@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Tokenizer
 
 from qa_lora import training
@@ -27,7 +28,7 @@ from qa_lora.errors import ModelError
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
 from qa_lora.runs import Run
-from qa_lora.token_rows import why_no_rows
+from qa_lora.token_rows import rows_in_place, why_no_rows
 from qa_lora.whitespace import choose_tokenizer, loses_whitespace, new_ids, with_tokens
 from tests.flan_like import make_model, make_tokenizer
 
@@ -131,7 +132,7 @@ def test_only_the_new_rows_are_trained_and_start_alike(tmp_path: Path, tied: boo
         base.model, r=2, alpha=4, dropout=0.0, target_modules="q", tokenizer=KEEPING
     )
     rows = {n: p for n, p in model.named_parameters() if p.requires_grad and "lora" not in n}
-    assert len(rows) == (1 if tied else 3)  # encoder, decoder, head
+    assert len(rows) == (1 if tied else 2)  # both inputs, and the head
     assert all(p.shape == (4, 32) and p.dtype == torch.float32 for p in rows.values())
     assert torch.allclose(next(iter(rows.values()))[2], mean, atol=1e-6)
     with model.disable_adapter():
@@ -139,6 +140,34 @@ def test_only_the_new_rows_are_trained_and_start_alike(tmp_path: Path, tied: boo
         for name, weights in before.items():
             if "shared" not in name and "lm_head" not in name and name in kept:
                 assert torch.equal(weights, kept[name])
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_rows_put_in_place_say_the_same_and_leave_no_trace(tmp_path: Path, tied: bool) -> None:
+    base = load_base(str(make_model(tmp_path, tied=tied)), precision="fp32")
+    model = attach_lora(
+        base.model, r=2, alpha=4, dropout=0.0, target_modules="q", tokenizer=KEEPING
+    ).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "trainable_tokens" in name:
+                p.normal_()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    ids = torch.tensor([[5, *new_ids(KEEPING), 1]])
+    with torch.no_grad():
+        wanted = model(input_ids=ids, decoder_input_ids=ids).logits
+        with rows_in_place(model):
+            assert torch.equal(model(input_ids=ids, decoder_input_ids=ids).logits, wanted)
+            assert torch.equal(
+                base.model.encoder.embed_tokens.weight[new_ids(KEEPING)][0],
+                next(p for name, p in model.named_parameters() if "trainable_tokens" in name)[0],
+            )
+        assert torch.equal(model(input_ids=ids, decoder_input_ids=ids).logits, wanted)
+        with model.disable_adapter():
+            base_says = model(input_ids=ids, decoder_input_ids=ids).logits
+            with rows_in_place(model):
+                assert torch.equal(model(input_ids=ids, decoder_input_ids=ids).logits, base_says)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
 # --- a training, end to end ---
@@ -267,7 +296,12 @@ def test_the_adapter_holds_its_rows_and_nothing_more_of_the_embeddings(run: Run)
     with safe_open(str(run.adapter / "adapter_model.safetensors"), "pt") as file:
         rows = [name for name in file.keys() if "lora" not in name]  # noqa: SIM118
         assert len(rows) == 3
-        assert all(file.get_tensor(name).shape == (4, 32) for name in rows)
+        encoder, decoder, head = (
+            file.get_tensor(next(name for name in rows if part in name))
+            for part in ("encoder", "decoder", "lm_head")
+        )
+    assert encoder.shape == head.shape == (4, 32)
+    assert torch.equal(encoder, decoder) and not torch.equal(encoder, head)
 
 
 def test_training_goes_on_from_such_an_adapter(run: Run, flan, data, tmp_path) -> None:
@@ -287,3 +321,28 @@ def test_beams_and_streams_keep_the_lines(run: Run) -> None:
 def test_an_untouched_base_has_no_use_for_the_rows(flan: Path) -> None:
     model = AutoModelForSeq2SeqLM.from_pretrained(flan)
     assert len(model.shared.weight) > len(KEEPING) > max(PLAIN.get_vocab().values()) + 1
+
+
+@pytest.mark.parametrize("dropout", [False, True], ids=["packed", "plain"])
+def test_a_resumed_training_ends_as_an_uninterrupted_one(flan, data, tmp_path, dropout) -> None:
+    settings = {"base_dropout": dropout, "lora_dropout": 0.1, "max_steps": 6, "checkpoint_every": 3}
+    whole = train(flan, data, tmp_path / "whole", "on", **settings)
+    steps = 0
+
+    def after_three() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps > 3
+
+    config = whole.config()
+    folder = tmp_path / "halves"
+    for _ in training.train(config, folder, should_stop=after_three):
+        pass
+    assert (folder / "checkpoint").is_dir()
+    for _ in training.train(config, folder, resume=True):
+        pass
+    name = "adapter/adapter_model.safetensors"
+    assert (folder / name).read_bytes() == (whole.path / name).read_bytes()
+    rows = load_file(folder / name)
+    moved = [rows[key] for key in rows if "trainable_tokens" in key]
+    assert len(moved) == 3 and all((row[0] != row[3]).any() for row in moved)
