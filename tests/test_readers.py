@@ -362,6 +362,14 @@ def test_a_workbook_with_a_link(tmp_path):
         open_table(write(tmp_path, "a.xlsx", content))
 
 
+def test_a_workbook_of_millions_of_empty_cells(tmp_path):
+    sheet = "xl/worksheets/sheet1.xml"
+    cells = b"<sheetData><row>" + b"<c/>" * 5_000_000 + b"</row></sheetData>"
+    content = rezipped(xlsx_bytes([["q", "a"], ["b", "c"]]), **{sheet: cells})
+    with pytest.raises(DataError, match="more than 5,000,000 XML tags"):
+        open_table(write(tmp_path, "a.xlsx", content))
+
+
 def bomb(kind):
     """Much more than fits, of nothing but zeros or one row."""
     piece = b"a," + b"b" * 2**20 + b"\n"

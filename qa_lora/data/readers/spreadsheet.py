@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import lzma
 import stat
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -21,6 +24,8 @@ __all__ = ["open_spreadsheet"]
 
 MAX_EXPANDED = 200 * 1024**2
 """Bytes of all parts of a workbook, whose texts are kept in memory."""
+MAX_TAGS = 5_000_000
+"""XML tags in all parts; four bytes of file can become some hundred in memory."""
 MAX_BLANK_ROWS = 1_048_576
 """As many rows as a sheet has: a sheet that skips more of them is made up."""
 _BATCH = 500
@@ -136,12 +141,35 @@ def _refuse_unsafe(file: io.BufferedReader, name: str) -> None:
         raise DataError(f"{name} is an old Excel workbook, or has a password.", _SAVE_AS)
     try:
         with zipfile.ZipFile(file) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+            _refuse_parts(archive.infolist(), name)
+            _refuse_many_tags(archive, name)
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError),
+        *(OSError, RuntimeError, ValueError, KeyError, struct.error),
+    ) as error:
         problem = "is cut off or damaged" if head.startswith(b"PK") else "is no Excel workbook"
         raise DataError(
             f"{name} {problem} ({first_line(error)}).", "Copy or save it again as .xlsx."
         ) from None
+    file.seek(0)
+
+
+def _refuse_many_tags(archive: zipfile.ZipFile, name: str) -> None:
+    """Count before anything is parsed; this also finds parts that are damaged."""
+    tags = 0
+    for part in archive.infolist():
+        with archive.open(part) as content:
+            while block := content.read(1024**2):
+                tags += block.count(b"<")
+                if tags > MAX_TAGS:
+                    raise DataError(
+                        f"{name} is too large a workbook: it has more than {MAX_TAGS:,} XML tags.",
+                        _SAVE_AS,
+                    )
+
+
+def _refuse_parts(parts: list[zipfile.ZipInfo], name: str) -> None:
+    """Paths that lead out, links, passwords, and what expands too far."""
     for part in parts:
         pieces = PurePosixPath(part.filename.replace("\\", "/"))
         if ".." in pieces.parts or pieces.is_absolute() or pieces.as_posix()[1:2] == ":":
@@ -164,7 +192,6 @@ def _refuse_unsafe(file: io.BufferedReader, name: str) -> None:
             f"{MAX_EXPANDED / 1024**2:,.0f} MB of a workbook are read.",
             _SAVE_AS,
         )
-    file.seek(0)
 
 
 def _is_filled(value: Any) -> bool:
