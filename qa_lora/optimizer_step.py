@@ -115,7 +115,7 @@ def _backward(run: Session, mine: list[EncodedExample], label_tokens: int) -> fl
         run.optimizer.zero_grad()
     beside = torch.stack([total, torch.full_like(total, failure is not None)])
     # The gradients of shards were summed in the backward pass.
-    summed, failures = sum_gradients([] if run.sharded else run.trainable, beside).tolist()
+    summed, failures = sum_gradients([] if run.adapter_sharded else run.trainable, beside).tolist()
     if failures:
         distributed.together(lambda: _raise(failure))
     return float(summed)

@@ -15,12 +15,14 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
-from qa_lora import distributed
+from qa_lora import distributed, sharding
 from qa_lora.batching import EncodedExample, share
 from qa_lora.cli import main
 from qa_lora.config import TrainConfig
+from qa_lora.errors import ConfigError
 from qa_lora.events import Evaluated, Failed, Finished, Probed, Scored, Step
 from qa_lora.report import load_report
 from qa_lora.runs import Run
@@ -279,18 +281,45 @@ def test_shards_give_what_one_process_gives(
     settings_of: dict[str, Any],
 ) -> None:
     """FSDP, stopped and gone on; 5 rows a process leave a last step of unequal shares."""
+    asks = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+    shards_agree(tiny_model, qa_csv, tmp_path, launched, asks, settings_of)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings_of",
+    [{}, {"precision": "bf16", "gradient_checkpointing": True}],
+    ids=["plain", "bf16"],
+)
+def test_zero_shards_give_what_one_process_gives(
+    tiny_model: Path,
+    qa_csv: Path,
+    tmp_path: Path,
+    launched: list[psutil.Process],
+    settings_of: dict[str, Any],
+) -> None:
+    pytest.importorskip("deepspeed", reason="an extra that most do without")
+    asks = {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
+        "ACCELERATE_DEEPSPEED_ZERO3_INIT": "true",
+        "DS_ACCELERATOR": "cpu",
+    }
+    shards_agree(tiny_model, qa_csv, tmp_path, launched, asks, settings_of)
+
+
+def shards_agree(
+    tiny_model: Path,
+    qa_csv: Path,
+    tmp_path: Path,
+    launched: list[psutil.Process],
+    asks: dict[str, str],
+    settings_of: dict[str, Any],
+) -> None:
     several = settings(tiny_model, qa_csv, batch_size=5, max_steps=8, max_rows=20, **settings_of)
     (tmp_path / "settings.yaml").write_text(several.to_yaml())
     driver = Path(__file__).with_name("distributed_driver.py")
-    process = launch(
-        launched,
-        str(driver),
-        str(tmp_path),
-        "stop",
-        cwd=tmp_path,
-        ACCELERATE_USE_FSDP="true",
-        FSDP_CPU_RAM_EFFICIENT_LOADING="true",
-    )
+    process = launch(launched, str(driver), str(tmp_path), "stop", cwd=tmp_path, **asks)
     alone = settings(tiny_model, qa_csv, batch_size=10, max_steps=8, max_rows=20, **settings_of)
     expected = [e.loss for e in train(alone, tmp_path / "alone") if isinstance(e, Step)]
     code, _, err = ended(process)
@@ -307,15 +336,26 @@ def test_shards_give_what_one_process_gives(
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_deepspeed_is_refused_in_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("asks", "said"),
+    [
+        ({}, "Only stage 3"),
+        ({"ZERO_STAGE": "2"}, "Only stage 3"),
+        ({"ZERO_STAGE": "3", "CONFIG_FILE": "ds.json"}, "is not read here"),
+        ({"ZERO_STAGE": "3", "OFFLOAD_PARAM_DEVICE": "cpu"}, "not offloaded"),
+    ],
+)
+def test_what_deepspeed_is_not_used_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, asks: dict[str, str], said: str
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    for processes in ("1", "2"):
-        monkeypatch.setenv("WORLD_SIZE", processes)
-        assert main(["train", "--runs-dir", str(tmp_path)]) == 2
-        (said,) = capsys.readouterr().err.splitlines()[-1:]
-        assert said == (
-            "qa-lora: This configuration of accelerate uses DeepSpeed, with which QA LoRA does not "
-            "train. Take configs/fsdp.yaml, which shards the model in the same way."
-        )
+    for name, value in asks.items():
+        monkeypatch.setenv(f"ACCELERATE_DEEPSPEED_{name}", value)
+    with pytest.raises(ConfigError, match=said) as caught:
+        sharding.wanted()
+    assert "configs/deepspeed_zero3.yaml" in caught.value.hint
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_accelerate_takes_each_configuration(path: Path) -> None:
+    load_config_from_file(str(path))
