@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,72 @@ class _Packed:
     cross_groups: list[Group]
 
 
+class _Stack:
+    """An encoder or a decoder: its sublayers in order, and the norm after them.
+
+    Args:
+        stack: The T5's.
+        activation: Of its feed-forward layers.
+        encoder_trained: Of a decoder, whether what it attends to takes gradients.
+    """
+
+    def __init__(self, stack: Any, activation: str, *, encoder_trained: bool = False) -> None:
+        self.layers: list[SelfAttention | CrossAttention | FeedForward] = []
+        for block in stack.block:
+            attention, *cross, ff = block.layer
+            self.layers.append(SelfAttention(attention.layer_norm, attention.SelfAttention))
+            self.layers += [CrossAttention(c.layer_norm, c.EncDecAttention) for c in cross]
+            self.layers.append(FeedForward(ff.layer_norm, ff.DenseReluDense, activation))
+        self.norm = Norm(stack.final_layer_norm)
+        takes_gradients = (
+            layer.trained or (encoder_trained and isinstance(layer, CrossAttention))
+            for layer in self.layers
+        )
+        self.lowest = next((i for i, taken in enumerate(takes_gradients) if taken), None)
+        """The first sublayer that gradients must reach; None if there is none."""
+
+    def forward(
+        self, x: torch.Tensor, beside: Mapping[type, Any], *, training: bool, tape: list[Any] | None
+    ) -> torch.Tensor:
+        """Normed output (N, D).
+
+        Args:
+            x: (N, D), what goes in.
+            beside: For each kind of sublayer, what it takes beside the stream.
+            training: Whether adapters drop out.
+            tape: What `backward` needs goes there, unless it is None.
+        """
+        for layer in self.layers:
+            x, saved = layer.forward(x, *beside[type(layer)], training=training)
+            if tape is not None:
+                tape.append(saved)
+        normed, inverse = self.norm.forward(x)
+        if tape is not None:
+            tape.append((x, normed, inverse))
+        return normed
+
+    def backward(
+        self, grad_normed: torch.Tensor, beside: Mapping[type, Any], tape: list[Any]
+    ) -> None:
+        """Add the adapters' gradients, of that of the normed output; empties the tape on its way.
+
+        Args:
+            grad_normed: (N, D); overwritten.
+            beside: As in `forward`.
+            tape: As `forward` left it.
+        """
+        if self.lowest is None:
+            return
+        x, normed, inverse = tape.pop()
+        grad = torch.zeros_like(x)
+        self.norm.backward(grad_normed, x, normed, inverse, grad)
+        del x, normed, inverse
+        for i in range(len(self.layers) - 1, self.lowest - 1, -1):
+            layer, saved = self.layers[i], tape.pop()
+            deeper = i > self.lowest
+            grad = layer.backward(grad, saved, *beside[type(layer)], need_input=deeper)
+
+
 class PackedModel:
     """Computes what a T5 with an adapter computes, from the weights of the model it was made of.
 
@@ -90,33 +156,24 @@ class PackedModel:
         self._bias_layers = [
             stack.block[0].layer[0].SelfAttention for stack in (base.encoder, base.decoder)
         ]
-        self._encoder: list[SelfAttention | FeedForward] = []
-        self._decoder: list[SelfAttention | CrossAttention | FeedForward] = []
-        for block in base.encoder.block:
-            attention, ff = block.layer
-            self._encoder.append(SelfAttention(attention.layer_norm, attention.SelfAttention))
-            self._encoder.append(FeedForward(ff.layer_norm, ff.DenseReluDense, act))
-        for block in base.decoder.block:
-            attention, cross, ff = block.layer
-            self._decoder.append(SelfAttention(attention.layer_norm, attention.SelfAttention))
-            self._decoder.append(CrossAttention(cross.layer_norm, cross.EncDecAttention))
-            self._decoder.append(FeedForward(ff.layer_norm, ff.DenseReluDense, act))
-        self._encoder_norm = Norm(base.encoder.final_layer_norm)
-        self._decoder_norm = Norm(base.decoder.final_layer_norm)
-        self._encoder_first = _first(layer.trained for layer in self._encoder)
-        encoder_trained = self._encoder_first < len(self._encoder)
-        self._decoder_first = _first(
-            layer.trained or (encoder_trained and isinstance(layer, CrossAttention))
-            for layer in self._decoder
-        )
+        self._encoder = _Stack(base.encoder, act)
+        self._encoder_trained = self._encoder.lowest is not None
+        self._decoder = _Stack(base.decoder, act, encoder_trained=self._encoder_trained)
         self._biases: list[torch.Tensor] = []
 
     @torch.no_grad()
     def loss(self, rows: Sequence[EncodedExample]) -> torch.Tensor:
         """Summed negative log-likelihood of the rows' labels, in nats, without dropout."""
         packed = self._pack(rows)
-        memory = Memory(self._encode(packed, training=False, tape=None)[0], None)
-        hidden = self._decode(packed, memory, training=False, tape=None)[0]
+        encoded = self._encoder.forward(
+            self._embedded(packed.source), _encoder_side(packed), training=False, tape=None
+        )
+        hidden = self._decoder.forward(
+            self._embedded(packed.shifted),
+            _decoder_side(packed, Memory(encoded, None)),
+            training=False,
+            tape=None,
+        )
         return head_loss(hidden.mul_(self._head_scale), self._head, packed.labels)[0]
 
     @torch.no_grad()
@@ -134,16 +191,22 @@ class PackedModel:
             The sum, label smoothing included, before scaling.
         """
         packed = self._pack(rows)
-        encoder_trained = self._encoder_first < len(self._encoder)
-        encoder_tape: list[Any] | None = [] if encoder_trained else None
-        encoded, *encoder_norm = self._encode(packed, training=True, tape=encoder_tape)
+        encoder_side = _encoder_side(packed)
+        encoder_tape: list[Any] | None = [] if self._encoder_trained else None
+        encoded = self._encoder.forward(
+            self._embedded(packed.source), encoder_side, training=True, tape=encoder_tape
+        )
         memory = Memory(
             encoded,
-            torch.zeros(encoded.shape, device=encoded.device) if encoder_trained else None,
+            torch.zeros(encoded.shape, device=encoded.device) if self._encoder_trained else None,
         )
+        decoder_side = _decoder_side(packed, memory)
         tape: list[Any] = []
-        hidden, x, inverse = self._decode(packed, memory, training=True, tape=tape)
+        hidden = self._decoder.forward(
+            self._embedded(packed.shifted), decoder_side, training=True, tape=tape
+        )
         read = hidden * self._head_scale if self._head_scale != 1.0 else hidden
+        del hidden
         total, grad_read = head_loss(
             read,
             self._head,
@@ -151,64 +214,16 @@ class PackedModel:
             label_smoothing=label_smoothing,
             grad_scale=scale * self._head_scale,
         )
+        del read
         assert grad_read is not None
-        grad = torch.zeros_like(x)
-        self._decoder_norm.backward(grad_read, x, hidden, inverse, grad)
-        del read, hidden, x
-        for i in range(len(self._decoder) - 1, self._decoder_first - 1, -1):
-            layer, saved, deeper = self._decoder[i], tape.pop(), i > self._decoder_first
-            if isinstance(layer, SelfAttention):
-                grad = layer.backward(grad, saved, packed.target_groups, need_input=deeper)
-            elif isinstance(layer, CrossAttention):
-                grad = layer.backward(grad, saved, memory, packed.cross_groups, need_input=deeper)
-            else:
-                grad = layer.backward(grad, saved, need_input=deeper)
+        self._decoder.backward(grad_read, decoder_side, tape)
         if encoder_tape is not None and memory.grad is not None:
-            x, inverse = encoder_norm
-            grad = torch.zeros_like(x)
-            self._encoder_norm.backward(memory.grad.to(encoded.dtype), x, encoded, inverse, grad)
-            for i in range(len(self._encoder) - 1, self._encoder_first - 1, -1):
-                encoder_layer, saved = self._encoder[i], encoder_tape.pop()
-                deeper = i > self._encoder_first
-                if isinstance(encoder_layer, SelfAttention):
-                    grad = encoder_layer.backward(
-                        grad, saved, packed.source_groups, need_input=deeper
-                    )
-                else:
-                    grad = encoder_layer.backward(grad, saved, need_input=deeper)
+            self._encoder.backward(memory.grad.to(encoded.dtype), encoder_side, encoder_tape)
         return total
 
-    def _encode(
-        self, packed: _Packed, *, training: bool, tape: list[Any] | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Normed output, the stream before the norm, and its inverse norms."""
-        x = self._embedding[packed.source].float()
-        for layer in self._encoder:
-            if isinstance(layer, SelfAttention):
-                x, saved = layer.forward(x, packed.source_groups, training=training)
-            else:
-                x, saved = layer.forward(x, training=training)
-            if tape is not None:
-                tape.append(saved)
-        normed, inverse = self._encoder_norm.forward(x)
-        return normed, x, inverse
-
-    def _decode(
-        self, packed: _Packed, memory: Memory, *, training: bool, tape: list[Any] | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Normed output, the stream before the norm, and its inverse norms."""
-        x = self._embedding[packed.shifted].float()
-        for layer in self._decoder:
-            if isinstance(layer, SelfAttention):
-                x, saved = layer.forward(x, packed.target_groups, training=training)
-            elif isinstance(layer, CrossAttention):
-                x, saved = layer.forward(x, memory, packed.cross_groups, training=training)
-            else:
-                x, saved = layer.forward(x, training=training)
-            if tape is not None:
-                tape.append(saved)
-        normed, inverse = self._decoder_norm.forward(x)
-        return normed, x, inverse
+    def _embedded(self, ids: torch.Tensor) -> torch.Tensor:
+        embedded: torch.Tensor = self._embedding[ids].float()
+        return embedded
 
     def _pack(self, rows: Sequence[EncodedExample]) -> _Packed:
         device, dtype = self._embedding.device, self._embedding.dtype
@@ -241,7 +256,15 @@ class PackedModel:
         return self._biases
 
 
-def _first(flags: Any) -> int:
-    """Place of the first true one; their number if none is."""
-    found = list(flags)
-    return found.index(True) if True in found else len(found)
+def _encoder_side(packed: _Packed) -> Mapping[type, Any]:
+    """What each kind of sublayer of the encoder takes beside the stream."""
+    return {SelfAttention: (packed.source_groups,), FeedForward: ()}
+
+
+def _decoder_side(packed: _Packed, memory: Memory) -> Mapping[type, Any]:
+    """The same of the decoder."""
+    return {
+        SelfAttention: (packed.target_groups,),
+        CrossAttention: (memory, packed.cross_groups),
+        FeedForward: (),
+    }
