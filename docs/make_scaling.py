@@ -243,9 +243,17 @@ def _sharded() -> list[str]:
         _wrapped(
             f"FLAN-T5 XXL has {shape.parameters * 2 / 1e9:.0f} GB of weights in bf16, so a GPU of "
             f"{smallest(shape, 'gpu')} trains it alone, and a copy on each of several is faster "
-            "than shards. On smaller ones FSDP divides the weights and gathers them "
-            "twice a micro-batch. Rows then take the plain path, which is slower than the packed "
-            "one; this model counts the gathering only."
+            "than shards. On smaller ones FSDP or DeepSpeed's ZeRO-3 divides the weights and "
+            "gathers them twice a micro-batch. Rows then take the plain path, which is slower than "
+            "the packed one; this model counts the gathering only."
+        ),
+        "",
+        _wrapped(
+            "`configs/fsdp.yaml` cuts the adapter, too; `configs/deepspeed_zero3.yaml` cuts the "
+            "frozen base alone, which is nearly all of the memory, and knows no DoRA. Both were "
+            "run on two CPU processes, with a stop and a resume, and give the losses of one "
+            "process to 1e-5; neither was run on a GPU. ZeRO-3 gathers each layer when it is "
+            "needed and not before, so FSDP, which gathers ahead, should be the faster one."
         ),
         "",
         "| flan-t5-xxl in shards | weights on each | tokens/s |",

@@ -173,7 +173,8 @@ def _sort_targets(path: Path) -> None:
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """Trainable parameters and all parameters; tied weights count once."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return trainable, sum(p.numel() for p in model.parameters())
+    # A weight that DeepSpeed cut into shards looks empty.
+    return trainable, sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
 
 
 def linear_names(model: torch.nn.Module) -> list[str]:

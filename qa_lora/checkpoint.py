@@ -17,7 +17,12 @@ from safetensors.torch import load_file, save_file
 from qa_lora.checksums import write_checksums
 from qa_lora.errors import RunError, first_line
 from qa_lora.files import replaced_folder
-from qa_lora.runs import CHECKPOINT_FORMAT, CHECKPOINT_STATE, check_processes, read_checkpoint_state
+from qa_lora.recovery import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_STATE,
+    check_processes,
+    read_checkpoint_state,
+)
 from qa_lora.sharding import FullState, fill, shard_state
 
 __all__ = ["Progress", "load", "random_states", "save"]

@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
-from qa_lora.errors import ConfigError, QALoRAError, TrainingError, first_line
+from qa_lora.errors import QALoRAError, TrainingError, first_line
 
 __all__ = [
     "any_of",
@@ -27,7 +27,6 @@ __all__ = [
     "index",
     "is_first",
     "leave",
-    "refuse_deepspeed",
     "together",
 ]
 
@@ -131,19 +130,6 @@ def asks_for(what: str) -> bool:
     return os.environ.get(f"ACCELERATE_USE_{what}", "false").lower() in ("1", "true")
 
 
-def refuse_deepspeed() -> None:
-    """Say what to take instead of DeepSpeed.
-
-    Raises:
-        ConfigError: If accelerate's configuration asks for it.
-    """
-    if asks_for("DEEPSPEED"):
-        raise ConfigError(
-            "This configuration of accelerate uses DeepSpeed, with which QA LoRA does not train.",
-            "Take configs/fsdp.yaml, which shards the model in the same way.",
-        )
-
-
 @contextmanager
 def collective() -> Iterator[None]:
     """Say in one sentence that another process is gone, while this one exchanges with it."""
@@ -183,7 +169,6 @@ def _attempt(work: Callable[[], Any]) -> tuple[_Outcome, Exception | None]:
 @cache
 def _group() -> Any:
     """The processes' own line for objects and flags, apart from that of the gradients."""
-    refuse_deepspeed()
     import torch
     import torch.distributed as dist
 

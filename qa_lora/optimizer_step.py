@@ -106,9 +106,12 @@ def _backward(run: Session, mine: list[EncodedExample], label_tokens: int) -> fl
 
     A process that fails takes part in the exchange all the same, so that none waits for it; then
     all learn why. Where weights are sharded, each pass is an exchange, and a failure ends them all.
+    Where one halved its micro-batches, all do from the next step on, so that one number in the
+    checkpoint says how each cuts its rows, and draws its dropout.
     """
     total = torch.zeros((), device=run.accelerator.device)
     failure: Exception | None = None
+    halvings = run.progress.halvings
     try:
         total = _gradients(run, mine, label_tokens)
     except Exception as error:
@@ -116,11 +119,15 @@ def _backward(run: Session, mine: list[EncodedExample], label_tokens: int) -> fl
             raise
         failure = error
         run.optimizer.zero_grad()
-    beside = torch.stack([total, torch.full_like(total, failure is not None)])
+    flags = [failure is not None, run.progress.halvings > halvings]
+    beside = torch.stack([total, *(torch.full_like(total, flag) for flag in flags)])
     # The gradients of shards were summed in the backward pass.
-    summed, failures = sum_gradients([] if run.sharded else run.trainable, beside).tolist()
+    parameters = [] if run.adapter_sharded else run.trainable
+    summed, failures, halved = sum_gradients(parameters, beside).tolist()
     if failures:
         distributed.together(lambda: _raise(failure))
+    if halved:
+        run.progress.halvings = max(distributed.gather(lambda: run.progress.halvings))
     return float(summed)
 
 

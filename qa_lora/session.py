@@ -28,7 +28,7 @@ from qa_lora.data import DataSplit
 from qa_lora.data.example import QAExample
 from qa_lora.data.store import pick
 from qa_lora.devices import choose_dtype
-from qa_lora.errors import DataError, ModelError
+from qa_lora.errors import ConfigError, DataError, ModelError
 from qa_lora.model_card import adapter_card
 from qa_lora.models import LoadedModel, load_base
 from qa_lora.packed import PackedModel, why_not
@@ -88,13 +88,23 @@ class Session:
     card: str
     goes_on: bool = False
     """Whether the adapter had learnt something before this run."""
-    sharded: bool = False
-    """Whether each process holds a part of every weight; see sharding.py."""
+    shards: sharding.Way | None = None
+    """How each process holds a part of every weight, if it does; see sharding.py."""
     notice: str = ""
     """What the reader should know about the settings."""
     progress: Progress = field(default_factory=Progress)
     best: dict[str, torch.Tensor] | None = None
     last_learning_rate: float = 0.0
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each forward pass is an exchange between the processes."""
+        return self.shards is not None
+
+    @property
+    def adapter_sharded(self) -> bool:
+        """Whether the adapter is in shards, too, and its gradients are summed as they come."""
+        return self.shards == "FSDP"
 
     @property
     def micro_rows(self) -> int:
@@ -158,9 +168,10 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
 
     Raises:
         ModelError: If the model cannot be loaded or the LoRA targets match nothing.
+        ConfigError: If the launcher asks for shards of a kind that does not go with the settings.
     """
     check_installed(config.report_to)
-    sharded = sharding.wanted()
+    shards = sharding.wanted()
     set_seed(config.seed)
     accelerator = Accelerator(
         # Autocast is ours (see summed_nll): an accelerate config file must not switch T5 to fp16.
@@ -173,7 +184,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         config.model,
         precision="bf16" if dtype is torch.bfloat16 else "fp32",
         # A model to be sharded may be too large for any one device.
-        device=torch.device("cpu") if sharded else accelerator.device,
+        device=torch.device("cpu") if shards else accelerator.device,
     )
     if accelerator.device.type == "cpu":
         # torch's fused attention is slow on CPUs in bf16, its backward pass above all.
@@ -181,7 +192,16 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
     template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
     if config.gradient_checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
-    model, tokenizer, notice = _with_adapter(base, config, folder, split, sharded=sharded)
+    if shards == "ZeRO-3":
+        if config.use_dora:
+            raise ConfigError(
+                "DoRA reads frozen weights that ZeRO-3 has put away.",
+                "Take configs/fsdp.yaml, or leave use_dora off.",
+            )
+        sharding.shard_frozen(base.model)
+    model, tokenizer, notice = _with_adapter(
+        base, config, folder, split, sharded=shards is not None
+    )
     encoding: dict[str, Any] = {
         "template": template,
         "max_source_tokens": config.max_source_tokens,
@@ -193,10 +213,10 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
     validation = validation[: config.validation_rows]
     # A tokenizer of its own: the rows are tokenised by a thread, and one tokenizer serves only one.
     train_rows = TrainingRows(train, partial(encode, tokenizer=deepcopy(tokenizer), **encoding))
-    if sharded:
+    if shards == "FSDP":
         sharding.shard(model, accelerator.device)
     # Masks in the base model are not drawn over packed rows; they would cost most of the gain.
-    plain = config.base_dropout or config.gradient_checkpointing or sharded
+    plain = config.base_dropout or config.gradient_checkpointing or shards
     packed = PackedModel(model) if not plain and why_not(model) is None else None
     optimizer = _optimizer(model, config)
     effective = config.effective_batch_size * distributed.count()
@@ -246,7 +266,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         min_improvement=config.early_stopping_min_improvement,
         seed=config.seed,
         card=adapter_card(config),
-        sharded=sharded,
+        shards=shards,
         goes_on=bool(config.init_adapter),
         notice=notice,
         progress=Progress(processes=distributed.count()),

@@ -1,39 +1,76 @@
-"""A model too large for one device, cut into shards by torch's FSDP (``fully_shard``).
+"""A model too large for one device, cut into shards.
 
-Each process holds a part of every weight; a block's weights come together while it computes. That
-is what a configuration of accelerate with FSDP asks for. Every process must then do the same number
-of forward passes, for each of them is an exchange.
+Each process holds a part of every weight, and weights come together while they compute, as a
+configuration of accelerate asks: by torch's FSDP (``fully_shard``), or by DeepSpeed's ZeRO-3, which
+here cuts the frozen base alone. Every process must do the same number of forward passes, for each
+of them is an exchange.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from qa_lora import distributed
+from qa_lora.errors import ConfigError
 
-__all__ = ["FullState", "evened", "fill", "shard", "shard_state", "wanted", "whole"]
+__all__ = [
+    "FullState",
+    "Way",
+    "evened",
+    "fill",
+    "shard",
+    "shard_frozen",
+    "shard_state",
+    "wanted",
+    "whole",
+]
 
 T = TypeVar("T")
+Way: TypeAlias = Literal["FSDP", "ZeRO-3"]
 
 
-def wanted() -> bool:
-    """Whether the launcher's configuration asks for shards.
+def wanted() -> Way | None:
+    """The shards that the launcher's configuration asks for, if there is more than one process.
 
     Raises:
-        ConfigError: If it asks for DeepSpeed, which does them in another way.
+        ConfigError: If it asks for what there is no use for here, or not for all that is needed.
     """
-    distributed.refuse_deepspeed()
-    if not distributed.asks_for("FSDP") or distributed.count() == 1:
-        return False
-    # Else transformers reads the weights in the first process alone, for accelerate to pass on.
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-    return True
+    way: Way | None = None
+    if distributed.asks_for("DEEPSPEED"):
+        _check_deepspeed(os.environ)
+        # Else transformers cuts the weights as it reads them, in its own way.
+        os.environ["ACCELERATE_DEEPSPEED_ZERO3_INIT"] = "false"
+        way = "ZeRO-3"
+    elif distributed.asks_for("FSDP"):
+        # Else transformers reads the weights in the first process alone, for accelerate to pass on.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+        way = "FSDP"
+    return way if distributed.count() > 1 else None
+
+
+def _check_deepspeed(environment: Mapping[str, str]) -> None:
+    """Refuse what is not followed, rather than training another way than was asked for."""
+    shipped = "Take configs/deepspeed_zero3.yaml."
+    if "ACCELERATE_DEEPSPEED_CONFIG_FILE" in environment:
+        raise ConfigError("A configuration file of DeepSpeed's own is not read here.", shipped)
+    if environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") != "3":
+        raise ConfigError(
+            "Only stage 3 of DeepSpeed's ZeRO is used here: the others divide optimizer and "
+            "gradients, which are small for an adapter.",
+            f"{shipped[:-1]}, or configs/multi_gpu.yaml if the model fits on one GPU.",
+        )
+    if environment.get("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", "none") != "none":
+        raise ConfigError(
+            "Weights are not offloaded here, as this configuration of DeepSpeed asks.", shipped
+        )
 
 
 def shard(model: PeftModel, device: torch.device) -> None:
@@ -60,6 +97,31 @@ def shard(model: PeftModel, device: torch.device) -> None:
     # `generate` calls encoder and decoder on their own; what they share must come together before.
     register_fsdp_forward_method(model, "generate")
     model.to(device)
+
+
+def shard_frozen(base: PreTrainedModel) -> None:
+    """Cut a frozen model's weights into one shard a process by DeepSpeed's ZeRO-3, in place.
+
+    An adapter that is attached afterwards is none of DeepSpeed's business: each process has it
+    whole, trains it as without shards, and saves it as it is.
+
+    Args:
+        base: Without an adapter; its weights may lie on the CPU.
+    """
+    import deepspeed
+
+    # What transformers and torch say of themselves is enough.
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    settings = {
+        "train_micro_batch_size_per_gpu": 1,  # must be given; no step is taken here
+        "zero_optimization": {"stage": 3},
+        "bf16": {"enabled": base.dtype is torch.bfloat16},
+    }
+    if not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed()  # takes over the processes' connections
+    # Weight by weight, so that no device ever holds all of them.
+    deepspeed.zero.Init(module=base, config_dict_or_path=settings)
+    deepspeed.initialize(model=base, config=settings)
 
 
 def evened(parts: list[list[T]], filler: list[T]) -> list[tuple[list[T], float]]:

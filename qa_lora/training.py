@@ -70,7 +70,7 @@ def train(
             is full. What was saved before is intact.
     """
     run = distributed.together(lambda: prepare(config, folder, load_split(config)))
-    if not run.sharded:
+    if not run.adapter_sharded:
         copy_from_first(run.trainable)
     if resume:
         _load_checkpoint(run)

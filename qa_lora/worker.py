@@ -24,6 +24,7 @@ from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, TrainingError, first_line
 from qa_lora.events import Event, Failed, Finished, Recovered, RolledBack, Scored, Scoring, Started
 from qa_lora.files import replaced_file
+from qa_lora.recovery import rewind
 from qa_lora.runs import Run
 from qa_lora.threads import wait_politely
 
@@ -89,7 +90,7 @@ def _begin(run: Run, resume: bool) -> Recovered | None:
     """Take the run over, and its log back to the checkpoint."""
     run.claim()
     turns.leave(run.path)
-    return runs.rewind(run) if resume else None
+    return rewind(run) if resume else None
 
 
 def _write(run: Run, event: Event) -> None:
@@ -175,7 +176,9 @@ def _explain(error: Exception, run: Run) -> Failed:
     step = getattr(last, "step", 0)
     if isinstance(error, QALoRAError):
         return Failed(step=step, error=error.message, hint=error.hint)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    from qa_lora.devices import is_out_of_memory  # loads torch, as the training did
+
+    if is_out_of_memory(error):
         return Failed(
             step=step,
             error="There is not enough memory for this training.",

@@ -17,7 +17,7 @@ import torch
 from qa_lora import distributed
 from qa_lora.config import TrainConfig
 from qa_lora.errors import DataError, QALoRAError
-from qa_lora.events import Step
+from qa_lora.events import MemoryRanOut, Step
 from qa_lora.gradient_sync import copy_from_first, sum_gradients
 from qa_lora.packed import PackedModel
 from qa_lora.training import train
@@ -47,6 +47,7 @@ def main(folder: Path) -> None:
     )
     seen["gradients"] = gradients(me)
     seen["a step fails"] = a_step_fails(folder, me)
+    seen["memory runs out"] = memory_runs_out(folder, me)
     (folder / f"{me}.json").write_text(json.dumps(seen))
 
 
@@ -103,7 +104,41 @@ def a_step_fails(folder: Path, me: int) -> list[str]:
             steps += isinstance(event, Step)
     except (QALoRAError, RuntimeError, ZeroDivisionError) as error:
         return [str(steps), type(error).__name__, str(error)]
+    finally:
+        PackedModel.loss_and_gradients = original
     return [str(steps), "no error", ""]
+
+
+def memory_runs_out(folder: Path, me: int) -> dict[str, Any]:
+    """The second process alone runs out of memory in its third step, with dropout in the adapter.
+
+    One training goes through; another is stopped after the fifth step and goes on.
+    """
+    config = TrainConfig.from_yaml(folder / "settings.yaml")
+    config = config.model_copy(update={"lora_dropout": 0.3, "max_steps": 8})
+    original, losses, halved = PackedModel.loss_and_gradients, list[float](), list[int]()
+
+    def limited(model: PackedModel, rows: Any, **options: Any) -> torch.Tensor:
+        if me == 1 and len(losses) == 2 and len(rows) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return original(model, rows, **options)
+
+    def go(name: str, **options: Any) -> None:
+        for event in train(config, folder / name, **options):
+            if isinstance(event, Step):
+                losses.append(event.loss)
+            elif isinstance(event, MemoryRanOut):
+                halved.append(event.micro_rows)
+
+    PackedModel.loss_and_gradients = limited
+    go("whole")
+    whole, losses = losses, []
+    go("parts", should_stop=lambda: len(losses) == 5)
+    PackedModel.loss_and_gradients = original
+    go("parts", resume=True)
+    adapters = (folder / name / "adapter/adapter_model.safetensors" for name in ("whole", "parts"))
+    one, two = (path.read_bytes() for path in adapters)
+    return {"steps": len(whole), "same": whole == losses and one == two, "halved": halved}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import qa_lora.checkpoint as checkpoint
 from qa_lora.checkpoint import BEST, STATE, WEIGHTS, Progress
 from qa_lora.checksums import CHECKSUMS, write_checksums
 from qa_lora.errors import RunError
-from qa_lora.runs import CHECKPOINT_STATE
+from qa_lora.recovery import CHECKPOINT_STATE
 
 PROGRESS = Progress(
     step=3,

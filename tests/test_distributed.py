@@ -15,12 +15,14 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
-from qa_lora import distributed
+from qa_lora import distributed, sharding
 from qa_lora.batching import EncodedExample, share
 from qa_lora.cli import main
 from qa_lora.config import TrainConfig
+from qa_lora.errors import ConfigError
 from qa_lora.events import Evaluated, Failed, Finished, Probed, Scored, Step
 from qa_lora.report import load_report
 from qa_lora.runs import Run
@@ -119,12 +121,30 @@ def test_one_process_is_a_plain_call(monkeypatch: pytest.MonkeyPatch) -> None:
         distributed.together(lambda: 1 / 0)
 
 
+@pytest.fixture
+def uneven_csv(tmp_path: Path) -> Path:
+    """Sixty questions with answers of one to nine words: 48 to train on, so 32 and 16 an epoch."""
+    path = tmp_path / "uneven.csv"
+    lines = (f"What is in box {i}?,{' '.join(['stone'] * (1 + i * i % 9))}" for i in range(60))
+    path.write_text("\n".join(["question,answer", *lines]), "utf-8")
+    return path
+
+
 def test_accumulation_gives_the_losses_of_one_batch(
-    tiny_model: Path, qa_csv: Path, tmp_path: Path
+    tiny_model: Path, uneven_csv: Path, tmp_path: Path
 ) -> None:
-    whole = settings(tiny_model, qa_csv, batch_size=12)
-    parts = settings(tiny_model, qa_csv, batch_size=3, gradient_accumulation=4)
-    _same(list(train(whole, tmp_path / "1x12")), list(train(parts, tmp_path / "4x3")))
+    whole = settings(tiny_model, uneven_csv, batch_size=32)
+    parts = settings(tiny_model, uneven_csv, batch_size=8, gradient_accumulation=4)
+    _same(list(train(whole, tmp_path / "1x32")), list(train(parts, tmp_path / "4x8")))
+    _same_adapters(tmp_path / "1x32", tmp_path / "4x8")
+
+
+def _same_adapters(one: Path, two: Path, rtol: float = 1e-4, atol: float = 1e-6) -> None:
+    files = [path / "adapter" / "adapter_model.safetensors" for path in (one, two)]
+    expected, found = (load_file(file) for file in files)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=rtol, atol=atol)
 
 
 def _same(one: list[Any], two: list[Any]) -> None:
@@ -137,11 +157,10 @@ def _same(one: list[Any], two: list[Any]) -> None:
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(
-    tiny_model: Path, qa_csv: Path, tmp_path: Path, launched: list[psutil.Process]
+    tiny_model: Path, uneven_csv: Path, tmp_path: Path, launched: list[psutil.Process]
 ) -> None:
-    # 32 rows to train on: the third step of each epoch has only 8 of 12.
-    alone = settings(tiny_model, qa_csv, batch_size=12, score_rows=5, validation_rows=3)
-    together = settings(tiny_model, qa_csv, batch_size=6, score_rows=5, validation_rows=3)
+    alone = settings(tiny_model, uneven_csv, batch_size=32, score_rows=5, validation_rows=3)
+    together = settings(tiny_model, uneven_csv, batch_size=16, score_rows=5, validation_rows=3)
     (tmp_path / "alone.yaml").write_text(alone.to_yaml())
     (tmp_path / "together.yaml").write_text(together.to_yaml())
     process = launch(
@@ -162,12 +181,10 @@ def test_two_processes_give_what_one_gives(
         assert counts[0] == counts[1]
     probes = [[e.probes for e in run.events() if isinstance(e, Probed)] for run in (one, two)]
     assert probes[0] == probes[1]
-    weights = [load_file(run.adapter / "adapter_model.safetensors") for run in (one, two)]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-6)
+    _same_adapters(one.path, two.path)
     reports = [load_report(run, 1) for run in (one, two)]
     assert reports[0].examples == reports[1].examples
-    assert reports[0].difference == reports[1].difference and reports[1].rows == 4
+    assert reports[0].difference == reports[1].difference and reports[1].rows == 5
     assert two.evaluations() == [1]
 
 
@@ -204,6 +221,8 @@ def test_processes_agree_on_results_and_errors(
                 "two": [5.0, 6.0],
                 "beside": [1.0, 2.0],
             },
+            # The second one's six rows went by two at a time, after six and three were too many.
+            "memory runs out": {"steps": 8, "same": True, "halved": [1, 1]},
         }
     )
 
@@ -279,18 +298,45 @@ def test_shards_give_what_one_process_gives(
     settings_of: dict[str, Any],
 ) -> None:
     """FSDP, stopped and gone on; 5 rows a process leave a last step of unequal shares."""
+    asks = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+    shards_agree(tiny_model, qa_csv, tmp_path, launched, asks, settings_of)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings_of",
+    [{}, {"precision": "bf16", "gradient_checkpointing": True}],
+    ids=["plain", "bf16"],
+)
+def test_zero_shards_give_what_one_process_gives(
+    tiny_model: Path,
+    qa_csv: Path,
+    tmp_path: Path,
+    launched: list[psutil.Process],
+    settings_of: dict[str, Any],
+) -> None:
+    pytest.importorskip("deepspeed", reason="an extra that most do without")
+    asks = {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
+        "ACCELERATE_DEEPSPEED_ZERO3_INIT": "true",
+        "DS_ACCELERATOR": "cpu",
+    }
+    shards_agree(tiny_model, qa_csv, tmp_path, launched, asks, settings_of)
+
+
+def shards_agree(
+    tiny_model: Path,
+    qa_csv: Path,
+    tmp_path: Path,
+    launched: list[psutil.Process],
+    asks: dict[str, str],
+    settings_of: dict[str, Any],
+) -> None:
     several = settings(tiny_model, qa_csv, batch_size=5, max_steps=8, max_rows=20, **settings_of)
     (tmp_path / "settings.yaml").write_text(several.to_yaml())
     driver = Path(__file__).with_name("distributed_driver.py")
-    process = launch(
-        launched,
-        str(driver),
-        str(tmp_path),
-        "stop",
-        cwd=tmp_path,
-        ACCELERATE_USE_FSDP="true",
-        FSDP_CPU_RAM_EFFICIENT_LOADING="true",
-    )
+    process = launch(launched, str(driver), str(tmp_path), "stop", cwd=tmp_path, **asks)
     alone = settings(tiny_model, qa_csv, batch_size=10, max_steps=8, max_rows=20, **settings_of)
     expected = [e.loss for e in train(alone, tmp_path / "alone") if isinstance(e, Step)]
     code, _, err = ended(process)
@@ -298,24 +344,30 @@ def test_shards_give_what_one_process_gives(
     first, second = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
     exact = several.precision == "fp32"
     assert first == second == pytest.approx(expected, rel=1e-5 if exact else 2e-2)
-    weights = [
-        load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
-        for name in ("alone", "parts")
-    ]
-    assert weights[0].keys() == weights[1].keys()
-    for name, value in weights[0].items() if exact else ():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5)
+    if exact:
+        _same_adapters(tmp_path / "alone", tmp_path / "parts", rtol=1e-3, atol=1e-5)
 
 
-def test_deepspeed_is_refused_in_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("asks", "said"),
+    [
+        ({}, "Only stage 3"),
+        ({"ZERO_STAGE": "2"}, "Only stage 3"),
+        ({"ZERO_STAGE": "3", "CONFIG_FILE": "ds.json"}, "is not read here"),
+        ({"ZERO_STAGE": "3", "OFFLOAD_PARAM_DEVICE": "cpu"}, "not offloaded"),
+    ],
+)
+def test_what_deepspeed_is_not_used_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, asks: dict[str, str], said: str
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    for processes in ("1", "2"):
-        monkeypatch.setenv("WORLD_SIZE", processes)
-        assert main(["train", "--runs-dir", str(tmp_path)]) == 2
-        (said,) = capsys.readouterr().err.splitlines()[-1:]
-        assert said == (
-            "qa-lora: This configuration of accelerate uses DeepSpeed, with which QA LoRA does not "
-            "train. Take configs/fsdp.yaml, which shards the model in the same way."
-        )
+    for name, value in asks.items():
+        monkeypatch.setenv(f"ACCELERATE_DEEPSPEED_{name}", value)
+    with pytest.raises(ConfigError, match=said) as caught:
+        sharding.wanted()
+    assert "configs/deepspeed_zero3.yaml" in caught.value.hint
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_accelerate_takes_each_configuration(path: Path) -> None:
+    load_config_from_file(str(path))

@@ -19,6 +19,7 @@ from qa_lora import event_log, files, processes, runs
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError
 from qa_lora.events import Checkpointed, Event, Failed, Recovered, Step
+from qa_lora.recovery import read_checkpoint_state
 from qa_lora.runs import Run
 from qa_lora.worker import execute
 
@@ -202,7 +203,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_is_intact(
     if leave:
         assert isinstance(last, Failed) and "could not be saved: the disk is full" in last.error
         assert run.status() == "failed"
-    assert runs.read_checkpoint_state(run.checkpoint)["step"] == 8
+    assert read_checkpoint_state(run.checkpoint)["step"] == 8
     (small_disk / "ballast").unlink()
     list(execute(run, resume=True))
     assert same(run, whole)

@@ -25,6 +25,7 @@ from qa_lora.events import (
     Started,
     Step,
 )
+from qa_lora.recovery import read_checkpoint_state, rewind
 from qa_lora.runs import Run
 
 
@@ -203,7 +204,7 @@ def test_rewind_takes_the_log_back_to_the_checkpoint(run: Run) -> None:
     with run.events_path.open("ab") as file:
         file.write(b'{"type": "step", "step": 5, "lo')  # torn by a kill
     with_checkpoint(run, 2)
-    assert runs.rewind(run) is None
+    assert rewind(run) is None
     assert run.events() == [started(), step(1), step(2), Checkpointed(step=2)]
     write(run, started(2), step(3))
     assert run.events()[-1] == step(3)
@@ -212,14 +213,14 @@ def test_rewind_takes_the_log_back_to_the_checkpoint(run: Run) -> None:
 def test_rewind_of_a_stopped_run_takes_its_end_back(run: Run) -> None:
     write(run, started(), step(1), Checkpointed(step=1), finished("stopped"))
     with_checkpoint(run, 1)
-    runs.rewind(run)
+    rewind(run)
     assert run.status() == "interrupted" and run.can_resume()
 
 
 def test_a_checkpoint_that_the_log_does_not_know_yet_is_told(run: Run) -> None:
     write(run, started(), step(1), step(2), Evaluated(2, 1.0, 2.7))
     with_checkpoint(run, 2)  # and the kill came before its event
-    runs.rewind(run)
+    rewind(run)
     assert run.events() == [
         started(), step(1), step(2), Evaluated(2, 1.0, 2.7), Checkpointed(step=2)
     ]  # fmt: skip
@@ -227,14 +228,14 @@ def test_a_checkpoint_that_the_log_does_not_know_yet_is_told(run: Run) -> None:
 
 def test_without_a_checkpoint_the_story_begins_anew(run: Run) -> None:
     write(run, started(), step(1), finished("stopped"))
-    assert runs.rewind(run) is None and run.events() == []
+    assert rewind(run) is None and run.events() == []
 
 
 def test_a_kill_between_two_renames_costs_nothing_that_was_safe(run: Run) -> None:
     write(run, started(), step(1), Checkpointed(step=1), step(2))
     with_checkpoint(run, 1, previous=True)
     assert run.can_resume()
-    assert runs.rewind(run) is None
+    assert rewind(run) is None
     assert run.checkpoint.is_dir() and not run.previous_checkpoint.exists()
     assert run.events() == [started(), step(1), Checkpointed(step=1)]
 
@@ -257,12 +258,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(run: Run, damage: str)
         (latest / "state.json").write_text('{"format": 2, "st')
     else:
         (latest / "SHA256SUMS").unlink()
-    said = runs.rewind(run)
+    said = rewind(run)
     assert isinstance(said, Recovered) and said.step == 1
     assert f"checkpoint in {latest} is damaged: " in said.reason and said.reason.endswith(".")
     assert run.events() == [*STORY[:3], said]
-    assert runs.read_checkpoint_state(run.checkpoint)["step"] == 1
-    assert runs.rewind(run) is None, "the second look finds it whole"
+    assert read_checkpoint_state(run.checkpoint)["step"] == 1
+    assert rewind(run) is None, "the second look finds it whole"
     assert run.events() == [*STORY[:3], said], "and the log still says what happened"
 
 
@@ -271,7 +272,7 @@ def test_two_damaged_checkpoints_are_said_and_nothing_is_touched(run: Run) -> No
     for previous in (True, False):
         (with_checkpoint(run, 1, previous=previous) / "state.json").write_text("{")
     with pytest.raises(RunError, match=rf"checkpoint of the run {run.id} cannot be used"):
-        runs.rewind(run)
+        rewind(run)
     assert run.events() == list(STORY)
     assert run.checkpoint.is_dir() and run.previous_checkpoint.is_dir()
 

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qa_lora import event_log
+from qa_lora import event_log, runs
 from qa_lora import events as ev
+from qa_lora.config import TrainConfig
 from qa_lora.runs import Run
-
-series = pytest.importorskip("qa_lora.ui.series")
+from qa_lora.ui import series
+from qa_lora.ui.engine import Engine
+from qa_lora.ui.train_view import slot_html
 
 
 def step(number: int, loss: float = 1.0) -> ev.Step:
@@ -78,6 +80,17 @@ def test_a_resumed_run_draws_no_step_twice(tmp_path: Path) -> None:
     progress = followers.progress(run)
     assert progress.steps == [1, 2, 3] and progress.losses[-1] == 0.5
     assert progress.validation == [(2, 1.0)] and progress.version > before
+
+
+def test_the_page_says_that_memory_ran_out(tmp_path: Path) -> None:
+    run = runs.create(TrainConfig(), tmp_path)
+    run.claim()
+    for event in (started(), ev.MemoryRanOut(0, 4, 1024), step(1)):
+        event_log.append(run.events_path, event)
+    engine = Engine(tmp_path)
+    shown = slot_html(engine, run, engine.followers.progress(run))
+    assert "at most 4 rows and 1,024 tokens are computed at once" in shown
+    assert "the result stays the same" in shown
 
 
 def test_a_hundred_thousand_steps_are_drawn_small_and_fast(tmp_path: Path) -> None:

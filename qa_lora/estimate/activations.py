@@ -37,7 +37,7 @@ def packed_bytes(
         dropout: Whether the adapter has dropout, whose mask is kept.
         device: "cpu" or "gpu".
     """
-    D, F, inner, V = shape.d_model, shape.d_ff, shape.inner, shape.vocabulary
+    D, F, inner, V = _widths(shape)
     M, N = sum(s for s, _ in rows), sum(t for _, t in rows)
     mask = 1 if dropout else 0
     ff_width = 2 * F if shape.gated else F
@@ -95,7 +95,7 @@ def plain_bytes(
         base_dropout: Whether the base's dropout is on, whose masks are kept.
         checkpointing: Whether a layer keeps its input only.
     """
-    D, F, inner, V = shape.d_model, shape.d_ff, shape.inner, shape.vocabulary
+    D, F, inner, V = _widths(shape)
     S, T = max(s for s, _ in rows), max(t for _, t in rows)
     M, N = len(rows) * S, len(rows) * T
     # The gated GELU is five operations in transformers, each of which keeps something.
@@ -128,6 +128,11 @@ def plain_bytes(
     # Logits, the real ones in fp32, their log-probabilities, and the gradients of these.
     logits = N * V * weight + real * V * (2 * FP32 + FP32)
     return kept + logits
+
+
+def _widths(shape: ModelShape) -> tuple[int, int, int, int]:
+    """Numbers a token has in the stream, in the feed-forward, in all heads, and as logits."""
+    return shape.d_model, shape.d_ff, shape.inner, shape.vocabulary
 
 
 def _scores(rows: Rows, *, together: bool) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,87 @@ class _Packed:
     cross_groups: list[Group]
 
 
+class _Stack:
+    """An encoder or a decoder: its embedding, its sublayers in order, and the norm after them.
+
+    Args:
+        stack: The T5's.
+        activation: Of its feed-forward layers.
+        encoder_trained: Of a decoder, whether what it attends to takes gradients.
+    """
+
+    def __init__(self, stack: Any, activation: str, *, encoder_trained: bool = False) -> None:
+        self.tokens = TokenMatrix(stack.embed_tokens)
+        self.layers: list[SelfAttention | CrossAttention | FeedForward] = []
+        for block in stack.block:
+            attention, *cross, ff = block.layer
+            self.layers.append(SelfAttention(attention.layer_norm, attention.SelfAttention))
+            self.layers += [CrossAttention(c.layer_norm, c.EncDecAttention) for c in cross]
+            self.layers.append(FeedForward(ff.layer_norm, ff.DenseReluDense, activation))
+        self.norm = Norm(stack.final_layer_norm)
+        takes_gradients = (
+            layer.trained or (encoder_trained and isinstance(layer, CrossAttention))
+            for layer in self.layers
+        )
+        self.lowest = next((i for i, taken in enumerate(takes_gradients) if taken), None)
+        """The first sublayer that gradients must reach, -1 for the embedding; None if none is."""
+        if self.tokens.rows is not None:
+            self.lowest = -1
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        beside: Mapping[type, Any],
+        *,
+        training: bool,
+        tape: list[Any] | None,
+    ) -> torch.Tensor:
+        """Normed output (N, D).
+
+        Args:
+            ids: (N,), what is read.
+            beside: For each kind of sublayer, what it takes beside the stream.
+            training: Whether adapters drop out.
+            tape: What `backward` needs goes there, unless it is None.
+        """
+        x = self.tokens.embed(ids)
+        for layer in self.layers:
+            x, saved = layer.forward(x, *beside[type(layer)], training=training)
+            if tape is not None:
+                tape.append(saved)
+        normed, inverse = self.norm.forward(x)
+        if tape is not None:
+            tape.append((x, normed, inverse))
+        return normed
+
+    def backward(
+        self,
+        grad_normed: torch.Tensor,
+        ids: torch.Tensor,
+        beside: Mapping[type, Any],
+        tape: list[Any],
+    ) -> None:
+        """Add the gradients of what is trained; empties the tape on its way.
+
+        Args:
+            grad_normed: (N, D), of the normed output; overwritten.
+            ids: As in `forward`.
+            beside: As in `forward`.
+            tape: As `forward` left it.
+        """
+        if self.lowest is None:
+            return
+        x, normed, inverse = tape.pop()
+        grad = torch.zeros_like(x)
+        self.norm.backward(grad_normed, x, normed, inverse, grad)
+        del x, normed, inverse
+        for i in range(len(self.layers) - 1, max(self.lowest, 0) - 1, -1):
+            layer, saved = self.layers[i], tape.pop()
+            deeper = i > self.lowest
+            grad = layer.backward(grad, saved, *beside[type(layer)], need_input=deeper)
+        self.tokens.embed_backward(ids, grad)
+
+
 class PackedModel:
     """Computes what a T5 with an adapter computes, from the weights of the model it was made of.
 
@@ -87,8 +168,6 @@ class PackedModel:
         if reason is not None:
             raise ValueError(reason)
         base = model.get_base_model()
-        self._source = TokenMatrix(base.encoder.embed_tokens)
-        self._target = TokenMatrix(base.decoder.embed_tokens)
         self._head = TokenMatrix(base.lm_head)
         self._head_scale = base.model_dim**-0.5 if base.config.scale_decoder_outputs else 1.0
         self._start_id = base.config.decoder_start_token_id
@@ -96,41 +175,24 @@ class PackedModel:
         self._bias_layers = [
             stack.block[0].layer[0].SelfAttention for stack in (base.encoder, base.decoder)
         ]
-        self._encoder: list[SelfAttention | FeedForward] = []
-        self._decoder: list[SelfAttention | CrossAttention | FeedForward] = []
-        for block in base.encoder.block:
-            attention, ff = block.layer
-            self._encoder.append(SelfAttention(attention.layer_norm, attention.SelfAttention))
-            self._encoder.append(FeedForward(ff.layer_norm, ff.DenseReluDense, act))
-        for block in base.decoder.block:
-            attention, cross, ff = block.layer
-            self._decoder.append(SelfAttention(attention.layer_norm, attention.SelfAttention))
-            self._decoder.append(CrossAttention(cross.layer_norm, cross.EncDecAttention))
-            self._decoder.append(FeedForward(ff.layer_norm, ff.DenseReluDense, act))
-        self._encoder_norm = Norm(base.encoder.final_layer_norm)
-        self._decoder_norm = Norm(base.decoder.final_layer_norm)
-        # What is trained below the first layer counts as layer -1.
-        self._encoder_first = _first(
-            [self._source.rows is not None, *(layer.trained for layer in self._encoder)]
-        )
-        encoder_trained = self._encoder_first < len(self._encoder)
-        self._decoder_first = _first(
-            [
-                self._target.rows is not None,
-                *(
-                    layer.trained or (encoder_trained and isinstance(layer, CrossAttention))
-                    for layer in self._decoder
-                ),
-            ]
-        )
+        self._encoder = _Stack(base.encoder, act)
+        self._encoder_trained = self._encoder.lowest is not None
+        self._decoder = _Stack(base.decoder, act, encoder_trained=self._encoder_trained)
         self._biases: list[torch.Tensor] = []
 
     @torch.no_grad()
     def loss(self, rows: Sequence[EncodedExample]) -> torch.Tensor:
         """Summed negative log-likelihood of the rows' labels, in nats, without dropout."""
         packed = self._pack(rows)
-        memory = Memory(self._encode(packed, training=False, tape=None)[0], None)
-        hidden = self._decode(packed, memory, training=False, tape=None)[0]
+        encoded = self._encoder.forward(
+            packed.source, _encoder_side(packed), training=False, tape=None
+        )
+        hidden = self._decoder.forward(
+            packed.shifted,
+            _decoder_side(packed, Memory(encoded, None)),
+            training=False,
+            tape=None,
+        )
         return head_loss(hidden.mul_(self._head_scale), self._head, packed.labels)[0]
 
     @torch.no_grad()
@@ -148,16 +210,20 @@ class PackedModel:
             The sum, label smoothing included, before scaling.
         """
         packed = self._pack(rows)
-        encoder_trained = self._encoder_first < len(self._encoder)
-        encoder_tape: list[Any] | None = [] if encoder_trained else None
-        encoded, *encoder_norm = self._encode(packed, training=True, tape=encoder_tape)
+        encoder_side = _encoder_side(packed)
+        encoder_tape: list[Any] | None = [] if self._encoder_trained else None
+        encoded = self._encoder.forward(
+            packed.source, encoder_side, training=True, tape=encoder_tape
+        )
         memory = Memory(
             encoded,
-            torch.zeros(encoded.shape, device=encoded.device) if encoder_trained else None,
+            torch.zeros(encoded.shape, device=encoded.device) if self._encoder_trained else None,
         )
+        decoder_side = _decoder_side(packed, memory)
         tape: list[Any] = []
-        hidden, x, inverse = self._decode(packed, memory, training=True, tape=tape)
+        hidden = self._decoder.forward(packed.shifted, decoder_side, training=True, tape=tape)
         read = hidden * self._head_scale if self._head_scale != 1.0 else hidden
+        del hidden
         total, grad_read = head_loss(
             read,
             self._head,
@@ -166,69 +232,17 @@ class PackedModel:
             grad_scale=scale,
             hidden_scale=self._head_scale,
         )
+        del read
         assert grad_read is not None
-        grad = torch.zeros_like(x)
-        self._decoder_norm.backward(grad_read, x, hidden, inverse, grad)
-        del read, hidden, x
-        for i in range(len(self._decoder) - 1, max(self._decoder_first, 0) - 1, -1):
-            layer, saved, deeper = self._decoder[i], tape.pop(), i > self._decoder_first
-            if isinstance(layer, SelfAttention):
-                grad = layer.backward(grad, saved, packed.target_groups, need_input=deeper)
-            elif isinstance(layer, CrossAttention):
-                grad = layer.backward(grad, saved, memory, packed.cross_groups, need_input=deeper)
-            else:
-                grad = layer.backward(grad, saved, need_input=deeper)
-        self._target.embed_backward(packed.shifted, grad)
+        self._decoder.backward(grad_read, packed.shifted, decoder_side, tape)
         if encoder_tape is not None and memory.grad is not None:
-            x, inverse = encoder_norm
-            grad = torch.zeros_like(x)
-            self._encoder_norm.backward(memory.grad.to(encoded.dtype), x, encoded, inverse, grad)
-            for i in range(len(self._encoder) - 1, max(self._encoder_first, 0) - 1, -1):
-                encoder_layer, saved = self._encoder[i], encoder_tape.pop()
-                deeper = i > self._encoder_first
-                if isinstance(encoder_layer, SelfAttention):
-                    grad = encoder_layer.backward(
-                        grad, saved, packed.source_groups, need_input=deeper
-                    )
-                else:
-                    grad = encoder_layer.backward(grad, saved, need_input=deeper)
-            self._source.embed_backward(packed.source, grad)
+            grad_encoded = memory.grad.to(encoded.dtype)
+            self._encoder.backward(grad_encoded, packed.source, encoder_side, encoder_tape)
         return total
 
-    def _encode(
-        self, packed: _Packed, *, training: bool, tape: list[Any] | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Normed output, the stream before the norm, and its inverse norms."""
-        x = self._source.embed(packed.source)
-        for layer in self._encoder:
-            if isinstance(layer, SelfAttention):
-                x, saved = layer.forward(x, packed.source_groups, training=training)
-            else:
-                x, saved = layer.forward(x, training=training)
-            if tape is not None:
-                tape.append(saved)
-        normed, inverse = self._encoder_norm.forward(x)
-        return normed, x, inverse
-
-    def _decode(
-        self, packed: _Packed, memory: Memory, *, training: bool, tape: list[Any] | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Normed output, the stream before the norm, and its inverse norms."""
-        x = self._target.embed(packed.shifted)
-        for layer in self._decoder:
-            if isinstance(layer, SelfAttention):
-                x, saved = layer.forward(x, packed.target_groups, training=training)
-            elif isinstance(layer, CrossAttention):
-                x, saved = layer.forward(x, memory, packed.cross_groups, training=training)
-            else:
-                x, saved = layer.forward(x, training=training)
-            if tape is not None:
-                tape.append(saved)
-        normed, inverse = self._decoder_norm.forward(x)
-        return normed, x, inverse
-
     def _pack(self, rows: Sequence[EncodedExample]) -> _Packed:
-        device, dtype = self._source.weight.device, self._source.weight.dtype
+        weight = self._encoder.tokens.weight
+        device, dtype = weight.device, weight.dtype
         source = [len(row.input_ids) for row in rows]
         target = [len(row.labels) for row in rows]
         encoder_bias, decoder_bias = self._relative_positions(max(*source, *target))
@@ -258,6 +272,15 @@ class PackedModel:
         return self._biases
 
 
-def _first(flags: list[bool]) -> int:
-    """Place of the first true one, counted from -1; behind the last if none is."""
-    return (flags.index(True) if True in flags else len(flags)) - 1
+def _encoder_side(packed: _Packed) -> Mapping[type, Any]:
+    """What each kind of sublayer of the encoder takes beside the stream."""
+    return {SelfAttention: (packed.source_groups,), FeedForward: ()}
+
+
+def _decoder_side(packed: _Packed, memory: Memory) -> Mapping[type, Any]:
+    """The same of the decoder."""
+    return {
+        SelfAttention: (packed.target_groups,),
+        CrossAttention: (memory, packed.cross_groups),
+        FeedForward: (),
+    }

@@ -71,7 +71,7 @@ class Progress:
     failed: ev.Failed | None = None
     scoring: ev.Scoring | None = None
     scored: ev.Scored | None = None
-    incident: ev.Recovered | ev.RolledBack | None = None
+    incident: ev.Recovered | ev.RolledBack | ev.MemoryRanOut | None = None
     """The last time that something went wrong and was put right."""
     version: int = 0
     """Grows with every event: a page that has seen it need not draw again."""
@@ -96,7 +96,7 @@ class Progress:
             self.finished, self.failed = event, None
         elif isinstance(event, ev.Failed):
             self.failed = event
-        elif isinstance(event, (ev.Recovered, ev.RolledBack)):
+        elif isinstance(event, (ev.Recovered, ev.RolledBack, ev.MemoryRanOut)):
             self.incident = event
         elif isinstance(event, ev.Scoring):
             self.scoring = event

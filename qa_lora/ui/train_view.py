@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 from qa_lora import runs
-from qa_lora.events import Probed, Recovered, RolledBack
+from qa_lora.events import MemoryRanOut, Probed, Recovered, RolledBack
 from qa_lora.report import FACT_ACCURACY
 from qa_lora.turns import ordinal
 from qa_lora.ui.charts import loss_chart
@@ -150,6 +150,11 @@ def _happened(progress: Progress) -> str:
             return (
                 f"; the loss was no number, so it went back to step {step:,} with a learning rate "
                 f"of {rate:g}"
+            )
+        case MemoryRanOut(micro_rows=rows, micro_tokens=tokens):
+            return (
+                f"; memory ran out, so at most {rows:,} rows and {tokens:,} tokens are computed at "
+                "once; the result stays the same"
             )
         case _:
             return ""
