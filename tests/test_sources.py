@@ -243,7 +243,8 @@ def test_limits_hold_and_every_number_is_a_row(
         else:
             assert all(0 <= number < length for number in numbers)
     total = sum(
-        min(x for x in (n, k, most if n is None else None) if x) for n, k in zip(lengths, limits, strict=True)
+        min(x for x in (n, k, most if n is None else None) if x)
+        for n, k in zip(lengths, limits, strict=True)
     )
     assert sum(map(len, found)) == min(total, most or total)
 

@@ -90,7 +90,8 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 elem_id="set-data",
             )
             upload = gr.File(
-                label="Your file: CSV, JSON, Parquet, up to 200 MB",
+                label="Your files: CSV, JSON, Parquet, up to 200 MB each",
+                file_count="multiple",
                 file_types=FILE_TYPES,
                 height=84,
                 elem_id="upload",
