@@ -87,16 +87,16 @@ def test_rows_are_sorted_by_gain_and_filtered() -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-2", "@sum", "\t=1", "  =1", "\r=1", "\n=1"])
 def test_cells_that_a_spreadsheet_would_run_are_neutral(text: str) -> None:
-    from qa_lora.ui.export import neutral
+    from qa_lora.formulas import neutralise
 
-    assert neutral(text) == f"'{text}"
+    assert neutralise(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", ["", "plain", "1-2", "a=b", "it's"])
 def test_other_cells_stay_as_they_are(text: str) -> None:
-    from qa_lora.ui.export import neutral
+    from qa_lora.formulas import neutralise
 
-    assert neutral(text) == text
+    assert neutralise(text) == text
 
 
 def test_the_csv_has_a_neutral_row_an_example_and_the_json_everything() -> None:

@@ -59,7 +59,7 @@ _HUB_FILE = re.compile(
 _KEY_VALUE = re.compile(r"(?P<key>[A-Za-z_]+)=(?P<value>\S+)")
 _OTHER_FILES = {
     *(".xls", ".ods", ".txt", ".text", ".md", ".zip", ".gz", ".zst", ".pdf", ".doc", ".docx"),
-    *(".arrow", ".feather", ".db", ".sqlite", ".yaml", ".yml", ".xml", ".html", ".xlsx", ".ndjson"),
+    *(".arrow", ".feather", ".db", ".sqlite", ".yaml", ".yml", ".xml", ".html"),
 }
 _NO_DATA = "Give a local file ({}) or atlas, the bundled questions.".format(" ".join(ENDINGS))
 

@@ -8,19 +8,10 @@ import io
 import json
 from pathlib import Path
 
+from qa_lora.formulas import neutralise
 from qa_lora.report import Report
 
-__all__ = ["neutral", "to_csv", "to_json", "write_downloads"]
-
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-def neutral(text: str) -> str:
-    """The text as a cell that no spreadsheet takes for a formula.
-
-    A quote is put in front of what a spreadsheet would run; everything else stays as it is.
-    """
-    return f"'{text}" if text.lstrip(" ").startswith(_DANGEROUS) else text
+__all__ = ["to_csv", "to_json", "write_downloads"]
 
 
 def to_csv(report: Report) -> str:
@@ -37,7 +28,7 @@ def to_csv(report: Report) -> str:
             for metric in metrics
             for side in (row.base_scores, row.tuned_scores)
         ]
-        writer.writerow([*map(neutral, texts), *scores])
+        writer.writerow([*map(neutralise, texts), *scores])
     return out.getvalue()
 
 
