@@ -153,6 +153,7 @@ def test_the_notebook_preset_has_the_notebooks_values() -> None:
     config = TrainConfig.build("Notebook")
     values = {
         "model": "google/flan-t5-large",
+        "data": "hf://datasets/Hello-SimpleAI/HC3/all.jsonl\nMohamedRashad/ChatGPT-prompts",
         "prompt": "Answer this question: {question}",
         "max_source_tokens": 256,
         "max_target_tokens": 256,

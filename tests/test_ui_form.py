@@ -131,6 +131,25 @@ def test_a_command_of_wrong_settings_is_refused() -> None:
         form.as_command(form.to_settings(values(epochs=0)))
 
 
+def test_a_preset_that_names_data_selects_it_and_gives_it_back() -> None:
+    both = form.data_after("Notebook", "atlas")
+    assert both == PRESETS["Notebook"]["data"]
+    assert both in [value for _, value in form.data_choices()]
+    assert form.data_after("Quick demo", both) == "atlas"
+    assert form.data_after("Quality", "mine.csv") == "mine.csv"
+
+
+def test_several_sources_are_repeated_flags() -> None:
+    from qa_lora import cli
+
+    settings = form.to_settings(values(data="a/b weight=2\nmine.csv", test_data="c/d\ne/f"))
+    words = shlex.split(form.as_command(settings))
+    assert words.count("--data") == 2
+    parsed = vars(cli.build_parser().parse_args(words[1:]))
+    knobs = {k[len(cli.KNOB) :]: v for k, v in parsed.items() if k.startswith(cli.KNOB)}
+    assert TrainConfig.build(**knobs) == TrainConfig(**settings)
+
+
 def test_a_preset_that_names_a_model_selects_it_and_gives_it_back() -> None:
     large = form.model_after("Notebook", "pocket")
     assert large == PRESETS["Notebook"]["model"]

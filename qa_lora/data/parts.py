@@ -46,16 +46,10 @@ def open_local(source: Source, max_bytes: int | None) -> list[Part]:
                 f"The folder {path} holds no file that can be read.",
                 f"The supported endings are {' '.join(ENDINGS)}.",
             )
-        inside = path.resolve()
-        for file in files:
-            if not file.resolve().is_relative_to(inside):
-                raise DataError(
-                    f"{file.name} is a link that leads out of the folder {path}.",
-                    "Copy the file into the folder.",
-                )
         sides = sides_of([file.name for file in files])
         return [
-            Part(_open_file(file, max_bytes), side) for file, side in zip(files, sides, strict=True)
+            Part(_open_file(file, max_bytes, inside=path), side)
+            for file, side in zip(files, sides, strict=True)
         ]
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}.") from None
@@ -89,7 +83,7 @@ def reason(error: Exception) -> str:
     return first_line(error)
 
 
-def _open_file(path: Path, max_bytes: int | None) -> Table:
+def _open_file(path: Path, max_bytes: int | None, inside: Path | None = None) -> Table:
     if ending_of(path) is None:
         ending = f"the ending {path.suffix}" if path.suffix else "no ending"
         raise DataError(
@@ -105,4 +99,4 @@ def _open_file(path: Path, max_bytes: int | None) -> Table:
             f"{max_bytes / 1024**2:,.0f} MB are accepted.",
             "Use fewer rows, or save it as Parquet, which is smaller.",
         )
-    return open_table(path)
+    return open_table(path, inside=inside)

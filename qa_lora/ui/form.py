@@ -63,7 +63,12 @@ _LABELS = {
     "prompt": "Prompt",
 }
 _CHOICES = {"target_modules": ["q,v", "q,k,v,o", "all-linear"]}
-_PLACEHOLDERS = {"loraplus_lr_ratio": "off"}
+_PLACEHOLDERS = {
+    "loraplus_lr_ratio": "off",
+    "near_duplicates": "off",
+    "validation_data": "taken from the data",
+    "test_data": "taken from the data",
+}
 _TITLES = {"Task": "Run", "LoRA": "LoRA", "Saving": "Saving"}
 
 
@@ -110,6 +115,8 @@ def _control(name: str, value: Any) -> Any:
     if kind in (int, float) and not optional:
         step = 1 if kind is int else 0.0001 if name == "learning_rate" else 0.01
         return gr.Number(value=value, step=step, **shared)
+    if name in SOURCES:
+        return gr.Textbox(value or "", placeholder=_PLACEHOLDERS[name], lines=2, **shared)
     if optional:  # An empty number field would be sent as 0.
         return gr.Textbox(
             shown_value(name, value), placeholder=_PLACEHOLDERS.get(name, "no limit"), **shared

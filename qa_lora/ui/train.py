@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import gradio as gr
 
 from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
+from qa_lora.data.readers import ENDINGS
 from qa_lora.presets import PRESETS
 from qa_lora.ui import form, train_view
 from qa_lora.ui.charts import HOVER
@@ -21,7 +23,7 @@ __all__ = ["COLUMNS", "TrainTab", "build_train"]
 
 SMOOTHING = 0.5
 COLUMNS = ("question_column", "answer_column", "context_column")
-FILE_TYPES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
+FILE_TYPES = sorted({PurePath(ending).suffix for ending in ENDINGS})
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 elem_id="set-data",
             )
             upload = gr.File(
-                label="Your file: CSV, JSON, Parquet, up to 200 MB",
+                label="Your files: CSV, JSON, Parquet, Excel, up to 200 MB each",
+                file_count="multiple",
                 file_types=FILE_TYPES,
                 height=84,
                 elem_id="upload",

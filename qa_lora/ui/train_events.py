@@ -144,22 +144,23 @@ def wire_train(
             updates[tab.controls[name]] = gr.update(info=info, elem_classes=kind)
         return updates
 
-    def on_upload(path: str | None) -> Update:
+    def on_upload(paths: list[str] | None) -> Update:
         empty: Update = {
             **{tab.controls[name]: gr.Dropdown(choices=[], value=None) for name in COLUMNS},
             tab.columns: gr.Accordion(open=False),
             tab.offered: [],
         }
-        if path is None:
+        if not paths:
             chosen = gr.Dropdown(choices=form.data_choices(), value=form.BUNDLED[1])
             return {tab.controls["data"]: chosen, **empty}
         try:
-            kept = keep_upload(path, uploads)
+            kept = "\n".join(str(keep_upload(path, uploads)) for path in paths)
         except QALoRAError as error:
             return {tab.card: note(str(error), "bad")}
-        choices = form.data_choices((f"{Path(path).name} (uploaded)", str(kept)))
+        names = ", ".join(Path(path).name for path in paths)
+        choices = form.data_choices((f"{names} (uploaded)", kept))
         return {
-            tab.controls["data"]: gr.Dropdown(choices=choices, value=str(kept)),
+            tab.controls["data"]: gr.Dropdown(choices=choices, value=kept),
             **empty,
         }
 
