@@ -6,9 +6,11 @@ Training, validation, answering and evaluation all make their prompts with :func
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from qa_lora.prompts import PromptTemplate
 
@@ -82,35 +84,61 @@ def encode_texts(
     if not texts:
         return []
     plain = [_whole_characters(text) for text in texts]
-    options: dict[str, Any] = {"split_special_tokens": True}
-    if limit is not None:
-        options |= {"truncation": True, "max_length": limit}
-    rows: list[list[int]] = tokenizer(plain, **options)["input_ids"]
-    controls = _controls(tokenizer)
-    first, last = _frame(tokenizer)
+    way = _Way.of(tokenizer)
+    rows = way.ids(plain)
     for i, ids in enumerate(rows):
-        if not controls.isdisjoint(ids[first : len(ids) - last]):
-            broken: list[int] = tokenizer(_broken(tokenizer, plain[i]), **options)["input_ids"]
-            end = len(broken) - last
-            rows[i] = [
+        if not way.controls.isdisjoint(ids[way.before : len(ids) - way.after]):
+            (broken,) = way.ids([_broken(tokenizer, plain[i])])
+            end = len(broken) - way.after
+            rows[i] = ids = [
                 token
                 for place, token in enumerate(broken)
-                if not first <= place < end or token not in controls
+                if not way.before <= place < end or token not in way.controls
             ]
+        if limit is not None and len(ids) > limit:
+            rows[i] = ids[: limit - way.after] + ids[len(ids) - way.after :]
     return rows
 
 
-def _controls(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+@dataclass(frozen=True)
+class _Way:
+    """How a tokenizer makes ids of plain text; kept for each tokenizer."""
+
+    ids: Callable[[Sequence[str]], list[list[int]]]
+    controls: frozenset[int]
     """Ids that no text may give; the unknown token stands for a character, and steers nothing."""
-    return frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    before: int
+    """Control tokens that the tokenizer puts before a text."""
+    after: int
+    """And behind it."""
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> _Way:
+        if tokenizer not in _WAYS:
+            bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+            framed = tokenizer("a")["input_ids"]
+            before = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
+            after = len(framed) - before - len(bare)
+            controls = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+            _WAYS[tokenizer] = cls(_encoder(tokenizer), controls, before, after)
+        return _WAYS[tokenizer]
 
 
-def _frame(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """How many control tokens the tokenizer puts before and after a text."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    framed = tokenizer("a")["input_ids"]
-    first = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
-    return first, len(framed) - first - len(bare)
+_WAYS: WeakKeyDictionary[Any, _Way] = WeakKeyDictionary()
+
+
+def _encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[str]], list[list[int]]]:
+    """What gives the ids of texts, nothing cut, in which control tokens are read as text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return lambda texts: list(tokenizer(list(texts), split_special_tokens=True)["input_ids"])
+    # A copy without the limits that other calls set: threads may share it. What a call of the
+    # tokenizer itself finds out beside the ids, such as places in the text, takes as long again.
+    backend = deepcopy(backend)
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    return lambda texts: [row.ids for row in backend.encode_batch_fast(texts)]
 
 
 def _broken(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
@@ -185,9 +213,9 @@ def _cut(tokenizer: PreTrainedTokenizerBase, head: str, tail: str, limit: int) -
     (after,) = encode_texts(tokenizer, [tail], None) if tail else [[]]
     if not 0 < len(after) < limit - 1:
         return encode_texts(tokenizer, [head], limit)[0]
-    first, last = _frame(tokenizer)
-    before = encode_texts(tokenizer, [head], limit - len(after) + first + last)[0]
-    return before[: len(before) - last] + after[first:]
+    way = _Way.of(tokenizer)
+    before = encode_texts(tokenizer, [head], limit - len(after) + way.before + way.after)[0]
+    return before[: len(before) - way.after] + after[way.before :]
 
 
 def _left_out(turns: int, of: int) -> str:

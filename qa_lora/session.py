@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -211,8 +210,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
     if config.overlong == "drop":
         train, validation = (_whole(rows, tokenizer, encoding) for rows in (train, validation))
     validation = validation[: config.validation_rows]
-    # A tokenizer of its own: the rows are tokenised by a thread, and one tokenizer serves only one.
-    train_rows = TrainingRows(train, partial(encode, tokenizer=deepcopy(tokenizer), **encoding))
+    train_rows = TrainingRows(train, partial(encode, tokenizer=tokenizer, **encoding))
     if shards == "FSDP":
         sharding.shard(model, accelerator.device)
     # Masks in the base model are not drawn over packed rows; they would cost most of the gain.
