@@ -26,6 +26,7 @@ __all__ = ["NearPairs", "Pair", "clusters", "find", "find_pairs"]
 Ints = npt.NDArray[Any]
 
 CHUNK = 50_000  # pairs that are compared at once
+MOST_WAITING = 1_000_000  # candidates that are collected before they are compared
 PERMUTATIONS = 64
 SMALL_BUCKET = 32  # all pairs of a bucket up to this size are candidates
 WINDOW = 8  # in a larger one each is compared with so many next to it
@@ -100,24 +101,18 @@ def find(
         raise ValueError(f"threshold must be above 0 and at most 1 (it is {threshold})")
     if not len(questions):
         return NearPairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    exact, groups = _read_exact(questions, beside, threshold)
-    # Equal questions are one; the others of a kind hang on the first.
-    _, firsts, inverse = np.unique(exact, return_index=True, return_inverse=True)
-    order = np.argsort(firsts)  # of the different questions by their first occurrence
-    distinct = firsts[order]
-    number = np.empty_like(order)
-    number[order] = np.arange(len(order))
-    first_of = distinct[number[inverse]]
-    repeats = np.flatnonzero(first_of != np.arange(len(exact)))
-
-    texts = read_texts(_Picked(questions, distinct), groups[distinct])
+    hashes, groups = _read_beside(beside, threshold, len(questions))
+    texts, first_of = read_texts(questions, groups, hashes)
     near = _near(texts, threshold)
+    indices = np.arange(len(questions))
+    distinct = np.flatnonzero(first_of == indices)
+    repeats = np.flatnonzero(first_of != indices)
+    # An equal question hangs on the first of its kind.
     first = np.concatenate([distinct[near.first], first_of[repeats]])
     second = np.concatenate([distinct[near.second], repeats])
     similarity = np.concatenate([near.similarity, np.ones(len(repeats))])
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    by_index = np.lexsort((high, low))
-    return NearPairs(low[by_index], high[by_index], similarity[by_index])
+    by_index = np.lexsort((second, first))
+    return NearPairs(first[by_index], second[by_index], similarity[by_index])
 
 
 def clusters(count: int, pairs: Iterable[Pair]) -> list[int]:
@@ -137,27 +132,21 @@ def clusters(count: int, pairs: Iterable[Pair]) -> list[int]:
     return [root(index) for index in range(count)]
 
 
-def _read_exact(
-    questions: Sequence[str], beside: Sequence[str] | None, threshold: float
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-    """A hash of each whole text, good in this process, and the group of what stands beside it."""
-    count = len(questions)
+def _read_beside(
+    beside: Sequence[str] | None, threshold: float, count: int
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """For each question a hash of what stands beside it, and of the first text near to that."""
     if beside is None:
-        exact = (hash(question_key(question)) for question in questions)
-        return np.fromiter(exact, np.int64, count), np.zeros(count, np.uint64)
-    keys = np.fromiter((_stable_hash(question_key(text)) for text in beside), np.uint64, count)
-    exact = (
-        hash((question_key(question), key))
-        for question, key in zip(questions, keys.tolist(), strict=True)
-    )
-    hashes = np.fromiter(exact, np.int64, count)
-    _, firsts, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        none = np.zeros(count, np.uint64)
+        return none, none
+    hashes = np.fromiter((_stable_hash(question_key(text)) for text in beside), np.uint64, count)
+    _, firsts, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     if len(firsts) == 1:
-        return hashes, keys
+        return hashes, hashes
     near = clusters(len(firsts), find(_Picked(beside, firsts), threshold))
     # The smallest hash of a cluster names it, whatever the order.
     names = np.full(len(firsts), np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(names, near, keys[firsts])
+    np.minimum.at(names, near, hashes[firsts])
     return hashes, names[near][inverse]
 
 
@@ -182,7 +171,8 @@ def _stable_hash(text: str) -> int:
 
 def _near(texts: Texts, threshold: float) -> NearPairs:
     """The near pairs of different texts."""
-    count = max(1, len(texts))
+    count = len(texts)
+    weights = _weights(texts)
     found = np.zeros(0, np.int64)  # first * count + second, sorted
     similarities = np.zeros(0)
     for first, second in _candidates(texts, threshold):
@@ -190,7 +180,7 @@ def _near(texts: Texts, threshold: float) -> NearPairs:
         codes = np.setdiff1d(codes, found, assume_unique=True)
         for at in range(0, len(codes), CHUNK):
             part = codes[at : at + CHUNK]
-            similarity = _compare(texts, part // count, part % count, threshold)
+            similarity = _compare(texts, weights, part // count, part % count, threshold)
             near = similarity > 0
             found = np.concatenate([found, part[near]])
             similarities = np.concatenate([similarities, similarity[near]])
@@ -238,14 +228,23 @@ def _bucket_pairs(keys: Ints, rarest: Ints, bags: Ints, raw: Ints) -> Iterator[t
     groups = mixed(keys[members] ^ np.where(sizes > SMALL_BUCKET, rarest[members], 0))
     sizes = _run_lengths(groups)
     left = np.arange(len(members))
+    firsts, seconds = [], []
+    waiting = 0
     for distance in range(1, SMALL_BUCKET):
         left = left[left + distance < len(members)]
         left = left[groups[left] == groups[left + distance]]
         if distance == WINDOW + 1:
             left = left[sizes[left] <= SMALL_BUCKET]
         if not len(left):
-            return
-        yield members[left], members[left + distance]
+            break
+        firsts.append(members[left])
+        seconds.append(members[left + distance])
+        waiting += len(left)
+        if waiting > MOST_WAITING:
+            yield np.concatenate(firsts), np.concatenate(seconds)
+            firsts, seconds, waiting = [], [], 0
+    if firsts:
+        yield np.concatenate(firsts), np.concatenate(seconds)
 
 
 def _run_lengths(values: Ints) -> Ints:
@@ -257,9 +256,11 @@ def _run_lengths(values: Ints) -> Ints:
     return np.repeat(lengths, lengths)
 
 
-def _compare(texts: Texts, first: Ints, second: Ints, threshold: float) -> Ints:
+def _compare(
+    texts: Texts, weights: tuple[Ints, Ints], first: Ints, second: Ints, threshold: float
+) -> Ints:
     """The similarity of each pair, 0 where it is not near."""
-    flat, steep = _weights(texts)
+    flat, steep = weights
     pairs = np.arange(len(first))
     sides = []
     for side, which in enumerate((first, second)):

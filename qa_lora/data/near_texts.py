@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qa_lora.data.example import question_key
-from qa_lora.data.wording import kind_of, slip, words_of
+from qa_lora.data.wording import form_of, kind_of, slip, words_of
 
 __all__ = ["Texts", "mixed", "read_texts"]
 
@@ -59,19 +59,22 @@ class Texts:
 
 
 class _Vocabulary(dict[str, int]):
-    """Numbers words as they turn up."""
+    """Word -> number of its form; numbers forms as they turn up."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.forms: dict[str, int] = {}
         self.kinds = array("b")
         self.hashes = array("Q")
 
     def __missing__(self, word: str) -> int:
-        number = self[word] = len(self)
-        encoded = word.encode("utf-8", errors="surrogatepass")
-        digest = hashlib.blake2b(encoded, digest_size=8).digest()
-        self.hashes.append(int.from_bytes(digest, "big"))
-        self.kinds.append(_kind(word))
+        form = form_of(word)
+        number = self[word] = self.forms.setdefault(form, len(self.kinds))
+        if number == len(self.kinds):
+            encoded = form.encode("utf-8", errors="surrogatepass")
+            digest = hashlib.blake2b(encoded, digest_size=8).digest()
+            self.hashes.append(int.from_bytes(digest, "big"))
+            self.kinds.append(_kind(form))
         return number
 
 
@@ -93,76 +96,112 @@ def mixed(values: Ints) -> Hashes:
     return out ^ (out >> np.uint64(31))
 
 
-def read_texts(texts: Sequence[str], groups: Hashes) -> Texts:
-    """Read different questions, of which only those of one group can be near.
+def read_texts(texts: Sequence[str], groups: Hashes, beside: Hashes) -> tuple[Texts, Ints]:
+    """Read questions; equal ones are read as one.
 
     Args:
         texts: Plain text; read once, in order.
-        groups: A number for each text.
+        groups: For each text the group inside which others can be near to it.
+        beside: For each text a hash of what must be equal for two to be equal, beside the text.
+
+    Returns:
+        The different texts in the order of their first occurrence, and for each text given the
+        index of the first one that is equal to it.
     """
     vocabulary = _Vocabulary()
-    words, lengths, salts = [], [], []
+    words, lengths, salts, exact = [], [], [], []
     for at in range(0, len(texts), CHUNK):
         size = min(CHUNK, len(texts) - at)
-        numbers, owners = _numbers(texts, range(at, at + size), vocabulary)
-        kinds = np.array(vocabulary.kinds, np.int8)[numbers]
+        numbers, owners, hashes = _numbers(texts, range(at, at + size), vocabulary)
+        exact.append(mixed(hashes) ^ beside[at : at + size])
+        kinds = np.array(vocabulary.kinds)[numbers]
         weighed = (kinds == _CONTENT) | (kinds == _LITTLE)
-        unique = np.unique((owners[weighed].astype(np.int64) << 32) | numbers[weighed])
+        unique = np.unique((owners[weighed] << 32) | numbers[weighed])
         words.append((unique & 0xFFFFFFFF).astype(np.int32))
-        lengths.append(np.bincount(unique >> 32, minlength=size))
-        salt = mixed(groups[at : at + size])
-        hashes = np.array(vocabulary.hashes, np.uint64)[numbers]
-        for kind in (_ORDERED, _EXACT):
-            mine = np.flatnonzero(kinds == kind)
-            whose = owners[mine]
-            place = np.arange(len(mine)) - np.searchsorted(whose, whose)
-            turn = place if kind == _ORDERED else np.zeros_like(place)
-            np.add.at(salt, whose, mixed(hashes[mine] ^ mixed(turn + kind)))
-        salts.append(salt)
-    if not words:
-        raise ValueError("there are no texts")
+        lengths.append(np.bincount(unique >> 32, minlength=size).astype(np.int32))
+        salts.append(_salts(numbers, owners, kinds, vocabulary, groups[at : at + size]))
     joined, sizes = np.concatenate(words), np.concatenate(lengths)
-    counts = np.bincount(joined, minlength=len(vocabulary))
+    del words
+    _, firsts, inverse = np.unique(np.concatenate(exact), return_index=True, return_inverse=True)
+    first_of = firsts[inverse]
+    new = first_of == np.arange(len(texts))
+    joined, sizes = joined[np.repeat(new, sizes)], sizes[new]
+
+    counts = np.bincount(joined, minlength=len(vocabulary.kinds))
     # A little word that is rare among many questions is no little word here.
-    common = counts >= (len(texts) / 100 if len(texts) >= ENOUGH else 0)
+    common = counts >= (len(sizes) / 100 if len(sizes) >= ENOUGH else 0)
     keep = ~((np.array(vocabulary.kinds) == _LITTLE) & common)[joined]
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    starts = np.concatenate([[0], np.cumsum(keep)])[starts]
+    starts = np.append(0, np.cumsum(keep))[np.append(0, np.cumsum(sizes))]
     joined = joined[keep]
-    hashes = np.array(vocabulary.hashes, np.uint64)
-    spelled = list(vocabulary)
-    corrected = _corrections(spelled, counts, hashes, max(2, len(texts) // 100_000))
+    spelled = list(vocabulary.forms)
+    hashes = np.array(vocabulary.hashes)
+    del vocabulary
+    corrected = _corrections(spelled, counts, hashes, max(2, len(sizes) // 100_000))
     is_slip = corrected != np.arange(len(corrected))
-    slipped = np.zeros(len(texts), np.bool_)
-    if is_slip.any():
-        slipped = np.add.reduceat(is_slip[joined], starts[:-1]) > 0
-    return Texts(
+    found = Texts(
         words=joined,
         starts=starts,
-        salts=np.concatenate(salts),
+        salts=np.concatenate(salts)[new],
         vocabulary=spelled,
         hashes=hashes,
         counts=counts,
         corrected=corrected,
-        slipped=slipped,
+        slipped=np.logical_or.reduceat(is_slip[joined], starts[:-1]),
+    )
+    return found, first_of
+
+
+def _numbers(
+    texts: Sequence[str], which: range, vocabulary: _Vocabulary
+) -> tuple[Ints, Ints, Hashes]:
+    """The word numbers of some texts in a row, the place of the text of each, and a hash a text.
+
+    The hashes are good in this process only.
+    """
+    flat, sizes, hashes = array("i"), array("i"), array("q")
+    lookup = vocabulary.__getitem__
+    for index in which:
+        key = question_key(texts[index])
+        hashes.append(hash(key))
+        found = words_of(key)[:MAX_WORDS]
+        flat.extend(map(lookup, found))
+        sizes.append(len(found))
+    numbers, lengths = np.array(flat, np.int64), np.array(sizes)
+    owners = np.repeat(np.arange(len(sizes)), lengths)
+    kinds = np.array(vocabulary.kinds)[numbers]
+    most = np.zeros(len(sizes), np.int8)
+    np.maximum.at(most, owners, kinds)
+    has_content = np.zeros(len(sizes), np.bool_)
+    has_content[owners[kinds == _CONTENT]] = True
+    more, whose = array("q"), array("q")
+    for place in np.flatnonzero(~has_content).tolist():
+        # Numbers and signs stand for the whole question, or else its little words must.
+        key = question_key(texts[which[place]])
+        little = words_of(key)[:MAX_WORDS] if most[place] <= _LITTLE else []
+        for word in little or [""]:
+            more.append(lookup(_ANCHOR + word))
+            whose.append(place)
+    return (
+        np.concatenate([numbers, np.array(more, np.int64)]),
+        np.concatenate([owners, np.array(whose, np.int64)]),
+        np.array(hashes).astype(np.uint64),
     )
 
 
-def _numbers(texts: Sequence[str], which: range, vocabulary: _Vocabulary) -> tuple[Ints, Ints]:
-    """The word numbers of some texts in a row, and the place of the text of each."""
-    flat, sizes = array("i"), array("i")
-    lookup, kinds = vocabulary.__getitem__, vocabulary.kinds
-    for index in which:
-        found = words_of(question_key(texts[index]))[:MAX_WORDS]
-        numbers = [lookup(word) for word in found]
-        have = {kinds[number] for number in numbers}
-        if _CONTENT not in have:
-            # Numbers and signs stand for the whole question, or else its little words must.
-            little = have <= {_EMPTY, _LITTLE}
-            numbers += [lookup(_ANCHOR + word) for word in (found if little and found else [""])]
-        flat.extend(numbers)
-        sizes.append(len(numbers))
-    return np.array(flat, np.int32), np.repeat(np.arange(len(sizes)), np.array(sizes))
+def _salts(
+    numbers: Ints, owners: Ints, kinds: Ints, vocabulary: _Vocabulary, groups: Hashes
+) -> Hashes:
+    """A hash of each text's group and of its words that must be on both sides."""
+    salts = mixed(groups)
+    hashes = np.array(vocabulary.hashes)
+    for kind in (_ORDERED, _EXACT):
+        mine = np.flatnonzero(kinds == kind)
+        whose = owners[mine]
+        turn = np.zeros(len(mine), np.int64)
+        if kind == _ORDERED:
+            turn = np.arange(len(mine)) - np.searchsorted(whose, whose)
+        np.add.at(salts, whose, mixed(hashes[numbers[mine]] ^ mixed(turn + kind)))
+    return salts
 
 
 def _corrections(words: list[str], counts: Ints, hashes: Hashes, rare: int) -> Ints:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from qa_lora.data.example import QAExample, question_key
-from qa_lora.data.store import CHUNK, pick, read_many
+from qa_lora.data.example import QAExample
+from qa_lora.data.grouping import Questions, content_of
+from qa_lora.data.store import pick, read_many
 from qa_lora.errors import DataError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def split_examples(
 
     if given is not None and len(given) != len(examples):
         raise ValueError(f"{len(given)} given sides for {len(examples)} examples")
-    rows = _Rows.of(examples, seed)
+    rows = Questions.of(examples, seed)
     own = np.zeros(len(examples), np.int8)
     if given is not None:
         own = np.fromiter((SIDES.index(side or "train") for side in given), np.int8, len(examples))
@@ -189,7 +189,7 @@ def overlaps(split: DataSplit, threshold: float | None, limit: int = MOST_OVERLA
     import numpy as np
 
     examples = _Joined([split.train, split.validation, split.test])
-    rows = _Rows.of(examples, 0)
+    rows = Questions.of(examples, 0)
     side_of_row = np.repeat(np.arange(3), [len(part) for part in examples.parts])
     # One row of each question and side will do.
     keys = np.repeat(np.arange(len(rows.starts)), rows.sizes) * 3 + side_of_row[rows.order]
@@ -219,132 +219,10 @@ def overlaps(split: DataSplit, threshold: float | None, limit: int = MOST_OVERLA
 def fingerprint(examples: Iterable[QAExample]) -> str:
     """A short name for the content of these examples, whatever their order and ids."""
     digest = hashlib.sha256()
-    for row in sorted(_content(example) for example in examples):
+    for row in sorted(content_of(example) for example in examples):
         digest.update(row.encode())
         digest.update(b"\n")
     return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The rows of examples by question; questions are in the order of their digests."""
-
-    order: Numbers
-    """The rows, those of a question together."""
-    starts: Numbers
-    """Where each question begins in `order`."""
-    digests: npt.NDArray[np.uint64]
-    """Of the seed and each row's question, (rows, 2): 16 bytes instead of a text."""
-    has_more: bool
-    """Whether any question has a passage or earlier turns."""
-    has_turns: bool
-    """Whether any question has earlier turns."""
-
-    @classmethod
-    def of(cls, examples: Sequence[QAExample], seed: int) -> _Rows:
-        import numpy as np
-
-        plain, seeded = bytearray(), bytearray()
-        has_more = has_turns = False
-        for example in examples:
-            key = question_key(example.question, example.context, example.history)
-            plain += _digest(key)
-            seeded += _digest(f"{seed}\n{key}")
-            has_turns = has_turns or bool(example.history)
-            has_more = has_more or has_turns or bool(example.context)
-        digests, others = (
-            np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, 2) for data in (plain, seeded)
-        )
-        order = np.lexsort((digests[:, 1], digests[:, 0]))
-        ordered = digests[order]
-        new = np.ones(len(order), np.bool_)
-        new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        return cls(order, np.flatnonzero(new), others, has_more, has_turns)
-
-    @property
-    def sizes(self) -> Numbers:
-        """Rows of each question."""
-        import numpy as np
-
-        return np.diff(np.append(self.starts, len(self.order)))
-
-    @property
-    def first_rows(self) -> Numbers:
-        """One row of each question."""
-        return self.order[self.starts]
-
-    def seeded(self, questions: Numbers) -> npt.NDArray[np.uint64]:
-        """The digests of the seed and these questions, (questions, 2)."""
-        return self.digests[self.first_rows[questions]]
-
-    def near(self, examples: Sequence[QAExample], rows: Numbers, threshold: float) -> NearPairs:
-        """Which of these rows' questions are near."""
-        from qa_lora.data.near import find
-
-        questions = _Column(examples, rows, lambda example: example.question)
-        return find(
-            questions, threshold, beside=_Column(examples, rows, _beside) if self.has_more else None
-        )
-
-    def turns(self, examples: Sequence[QAExample], rows: Numbers) -> NearPairs:
-        """Which of these rows' questions belong together as turns of one chat.
-
-        The history of a later turn holds the answer to an earlier one, so that they may not be
-        divided. Chats that begin with the same question belong together with it.
-        """
-        import numpy as np
-
-        from qa_lora.data.near import NearPairs
-
-        pairs = []
-        begun: dict[bytes, int] = {}
-        for at, row in enumerate(rows.tolist() if self.has_turns else []):
-            example = examples[row]
-            start = example.history[0][0] if example.history else example.question
-            first = begun.setdefault(_digest(question_key(start, example.context)), at)
-            if first != at:
-                pairs.append((first, at))
-        first_second = np.array(pairs, np.int64).reshape(-1, 2)
-        return NearPairs(first_second[:, 0], first_second[:, 1], np.ones(len(pairs)))
-
-    def sorted_within(self, examples: Sequence[QAExample]) -> Numbers:
-        """`order`, with the rows of one question in the order of their content."""
-        order = self.order.copy()
-        sizes = self.sizes
-        several = (sizes > 1).nonzero()[0]
-        # So many questions at a time that their rows fill a chunk.
-        ends = sizes[several].cumsum() // CHUNK
-        for chunk in range(int(ends[-1]) + 1 if len(ends) else 0):
-            questions = several[ends == chunk].tolist()
-            rows = [order[self.starts[at] : self.starts[at] + sizes[at]] for at in questions]
-            numbers = list(chain.from_iterable(part.tolist() for part in rows))
-            contents = dict(zip(numbers, map(_content, read_many(examples, numbers)), strict=True))
-            for part in rows:
-                part[:] = sorted(part.tolist(), key=contents.__getitem__)
-        return order
-
-
-class _Column(Sequence[str]):
-    """One text of each of some examples, read a chunk at a time: best asked for in order."""
-
-    def __init__(
-        self, examples: Sequence[QAExample], rows: Numbers, text: Callable[[QAExample], str]
-    ) -> None:
-        self.examples = examples
-        self.rows = rows
-        self.text = text
-        self.first = 0
-        self.texts: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, at: Any) -> Any:
-        if not self.first <= at < self.first + len(self.texts):
-            rows = self.rows[at : at + CHUNK].tolist()
-            self.first = at
-            self.texts = [self.text(example) for example in read_many(self.examples, rows)]
-        return self.texts[at - self.first]
 
 
 class _Joined(Sequence[QAExample]):
@@ -376,11 +254,6 @@ class _Joined(Sequence[QAExample]):
             found.update(zip(own, examples, strict=True))
             first += len(part)
         return [found[at] for at in indices]
-
-
-def _beside(example: QAExample) -> str:
-    """What belongs to a question beside itself."""
-    return "\n".join([example.context, *(turn for pair in example.history for turn in pair)])
 
 
 def _wanted(questions: int, fractions: dict[str, float]) -> dict[str, int]:
@@ -455,14 +328,6 @@ def _fill(
         waiting = [unit for unit in waiting if unit[0] not in taken]
         chosen[side] = np.flatnonzero(np.isin(units, list(taken)))
     return chosen
-
-
-def _content(example: QAExample) -> str:
-    return json.dumps([example.question, example.context, example.answer, example.history])
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).digest()[:16]
 
 
 def _too_few(questions: int, training: int, missing: Sequence[str], source: str) -> DataError:

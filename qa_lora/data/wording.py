@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Literal
 
-__all__ = ["Kind", "kind_of", "slip", "words_of"]
+__all__ = ["Kind", "form_of", "kind_of", "slip", "words_of"]
 
 Kind = Literal["empty", "little", "exact", "content"]
 
@@ -47,7 +47,7 @@ _SAME = {
 _NEGATED = re.compile(
     r"\b(?:ca|do|does|did|is|are|was|were|wo|would|could|should|has|have|had|must|need)n t\b"
 )
-_SHORTENED = re.compile(r"\b(i|you|we|they|he|she|it|that|there|who|what|how) (?:m|d|ll|ve|re)\b")
+_SHORTENED = re.compile(r"\b(i|you|we|they|he|she|it|that|there|who|what|how) (?:m|d)\b")
 # Scripts that write no spaces: Thai to Lao, Burmese, Khmer, kana, Han.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -60,8 +60,7 @@ _SHORTEST_SLIP = 5
 def words_of(normalised: str) -> list[str]:
     """The words of a normalised question, in order.
 
-    Accents and the English plural's s are taken off, "don't" and "cannot" are "not", and a
-    character of a script without spaces is a word.
+    Accents are taken off, "don't" is "not", and a character of a script without spaces is a word.
     """
     text = normalised
     if not text.isascii():
@@ -69,7 +68,20 @@ def words_of(normalised: str) -> list[str]:
         text = _UNSPACED.sub(r" \g<0> ", unicodedata.normalize("NFC", text))
     if "n t" in text:
         text = _NEGATED.sub("not", text)
-    return [_form(word) for word in _SHORTENED.sub(r"\1", text).split()]
+    if " m " in text or " d " in text:
+        text = _SHORTENED.sub(r"\1", text)
+    return text.split()
+
+
+def form_of(word: str) -> str:
+    """The form in which a word is compared: without the English plural's s, "cannot" as "not"."""
+    if word in _SAME:
+        return _SAME[word]
+    if word in _LITTLE or word in _EXACT:
+        return word
+    if len(word) > 3 and word[-1] == "s" and word[-2] not in "sui" and word.isascii():
+        return word[:-1]
+    return word
 
 
 def kind_of(word: str) -> Kind:
@@ -111,13 +123,3 @@ def slip(one: str, other: str) -> Literal["", "missing", "swapped", "wrong"]:
     if len(left) == len(right) == 1:
         return "wrong"
     return "swapped" if len(left) == 2 and left == right[::-1] else ""
-
-
-def _form(word: str) -> str:
-    if word in _SAME:
-        return _SAME[word]
-    if word in _LITTLE or word in _EXACT:
-        return word
-    if len(word) > 3 and word[-1] == "s" and word[-2] not in "sui" and word.isascii():
-        return word[:-1]
-    return word
