@@ -53,11 +53,12 @@ def write_rows(path: Path, count: int) -> None:
 def plain(path: Path, tokenizer_folder: str, began: float) -> dict[str, float]:
     """What a user of datasets writes."""
     import torch
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
 
     from qa_lora.models import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_folder)
+    disable_progress_bars()
     kind = "csv" if path.suffix == ".csv" else "json"
     cache = path.parent / "plain"
     rows = load_dataset(kind, data_files=str(path), split="train", cache_dir=str(cache))
