@@ -121,12 +121,15 @@ def evaluate_stream(
     started = time.perf_counter()
     answerer = answerer or distributed.together(lambda: load(run, runs_dir=runs_dir))
     config = _config(answerer.run, data)
+    other = answerer.run is not None and config.data != answerer.run.config().data
     sides = load_split(config)
+    if answerer.run is not None and not other:
+        answerer.run.check_held_out(sides.fingerprint)
     settings = settings or answerer.settings
     asked = _group(
         {"train": sides.train, "validation": sides.validation, "test": sides.test}[split]
     )
-    if answerer.run is not None and config.data != answerer.run.config().data and split != "train":
+    if answerer.run is not None and other and split != "train":
         asked = _without_trained(asked, answerer.run)
     questions = _draw(asked, limit, seed)
     if not questions:
@@ -221,7 +224,9 @@ def _config(run: Run | None, data: str | None) -> TrainConfig:
 
 def _without_trained(questions: list[_Question], run: Run) -> list[_Question]:
     """Leave out what the run was trained on, which another source may hold, too."""
-    trained = {_key(example) for example in load_split(run.config()).train}
+    own = load_split(run.config())
+    run.check_held_out(own.fingerprint)
+    trained = {_key(example) for example in own.train}
     return [question for question in questions if _key(question.example) not in trained]
 
 

@@ -16,6 +16,7 @@ A run is a folder; everything about it is read from there, by any process, at an
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from datetime import datetime
@@ -25,7 +26,7 @@ from typing import Literal, TypeAlias
 from qa_lora import distributed, processes, turns
 from qa_lora.config import SOURCES, TrainConfig, read_settings
 from qa_lora.data.sources import absolute, short_name
-from qa_lora.errors import ConfigError, RunError
+from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.event_log import EventReader, last_word
 from qa_lora.events import Event, Failed, Finished
 from qa_lora.files import recover_folder, replaced_file
@@ -133,6 +134,27 @@ class Run:
         """Whether an adapter was kept."""
         recover_folder(self.adapter)
         return (self.adapter / "adapter_config.json").is_file()
+
+    def check_held_out(self, fingerprint: str) -> None:
+        """Refuse to go on, or to score, with other held-out questions than the run began with.
+
+        Args:
+            fingerprint: Of the test side as it is now.
+
+        Raises:
+            DataError: If another one was written down when the run began.
+        """
+        try:
+            values = json.loads((self.path / "environment.json").read_text("utf-8"))
+            recorded = values.get("test_fingerprint")
+        except (OSError, ValueError, AttributeError):
+            return  # nothing to compare with
+        if recorded not in (None, fingerprint):
+            raise DataError(
+                f"The data of {self.id} has changed since that run began: it would hold out other "
+                "questions, and what was trained on could be among them.",
+                "Put the data back as it was, or train anew.",
+            )
 
     def has_checkpoint(self) -> bool:
         """Whether a state was saved to go on from."""

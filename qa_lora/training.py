@@ -31,8 +31,9 @@ from qa_lora.events import (
 )
 from qa_lora.gradient_sync import copy_from_first
 from qa_lora.optimizer_step import optimizer_step
+from qa_lora.preparing import prepare
 from qa_lora.saving import CheckpointClock, keep_adapter, save_checkpoint
-from qa_lora.session import Session, prepare
+from qa_lora.session import Session
 from qa_lora.tracking import Tracker
 from qa_lora.validation import evaluate, probe
 

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -72,6 +73,8 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
         with _Signals() as signals:
             goes_on = distributed.from_first(lambda: resume and run.has_checkpoint())
             for event in _train_and_score(run, goes_on, signals):
+                if goes_on and isinstance(event, Started):
+                    distributed.from_first(partial(run.check_held_out, event.test_fingerprint))
                 if distributed.is_first():
                     _write(run, event)
                 yield event

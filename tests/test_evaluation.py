@@ -245,3 +245,15 @@ def test_dora_is_scored_in_two_passes_against_the_same_base(run, report, lively_
 def test_an_evaluation_that_is_to_stop_gives_no_report(run, answerer):
     found = list(evaluate_stream(run, answerer=answerer, save=False, should_stop=lambda: True))
     assert not any(isinstance(item, Report) for item in found)
+
+
+def test_data_that_changed_since_the_run_is_not_scored(run, answerer):
+    recorded = run.path / "environment.json"
+    recorded.write_text(json.dumps({"test_fingerprint": "of other rows"}))
+    try:
+        with pytest.raises(DataError, match="has changed since that run began"):
+            evaluate(run, answerer=answerer, limit=1, save=False)
+        recorded.write_text("damaged")
+        assert evaluate(run, answerer=answerer, limit=1, save=False).rows == 1
+    finally:
+        recorded.unlink()

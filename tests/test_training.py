@@ -335,7 +335,7 @@ def test_a_token_budget_cuts_the_batch_and_keeps_the_result(
 def test_packed_and_plain_training_are_the_same(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import qa_lora.session as module
+    import qa_lora.preparing as module
 
     config = changed(config, lora_dropout=0.0, target_modules="all-linear")
     packed = list(train(config, tmp_path / "packed"))

@@ -185,3 +185,19 @@ def test_a_started_run_outlives_its_starter(make_run: Callable[..., Run], tmp_pa
     pid = json.loads((run.path / "process.json").read_text())["pid"]
     psutil.Process(pid).wait(300)
     assert run.status() == "finished"
+
+
+def test_a_run_does_not_go_on_with_data_that_changed(make_run: Callable[..., Run]) -> None:
+    run = make_run(max_steps=6)
+    for event in execute(run):
+        if isinstance(event, Step) and event.step == 2:
+            (run.path / "stop-requested").touch()
+    data = Path(run.config().data)
+    before = data.read_text()
+    data.write_text(before + "".join(f"Which thing is number {i}?,thing {i}\n" for i in range(40)))
+    with pytest.raises(QALoRAError, match=r"data of .* has changed since that run began"):
+        list(execute(run, resume=True))
+    assert run.can_resume()
+    data.write_text(before)
+    list(execute(run, resume=True))
+    assert run.status() == "finished" and run.events()[-1].type in ("finished", "scored")
