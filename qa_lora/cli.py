@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = _add(commands, "demo", _demo, "train, compare and score with the bundled model and data")
     demo.add_argument("--max-steps", dest=KNOB + "max_steps", default=argparse.SUPPRESS)
+    demo.add_argument("--score-rows", dest=KNOB + "score_rows", default=argparse.SUPPRESS)
     demo.add_argument("--seed", dest=KNOB + "seed", default=argparse.SUPPRESS)
 
     train = _add(commands, "train", _train, "train an adapter, with a progress bar")

@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.kill import adapter_bytes, kill, story, wait_for_end
 from qa_lora import event_log, files, processes, runs
+from qa_lora.cli import main
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError
 from qa_lora.events import Checkpointed, Event, Failed, Recovered, Step
@@ -72,9 +73,12 @@ def test_killed_and_resumed_is_the_same_as_never_touched(
     assert same(run, whole)
 
 
+FORK = multiprocessing.get_context("fork")
+
+
 def forked(function: Callable[..., None], *args: Any) -> int:
     """The exit code of a child process that has loaded everything already."""
-    child = multiprocessing.get_context("fork").Process(target=function, args=args)
+    child = FORK.Process(target=function, args=args)
     child.start()
     child.join(240)
     assert child.exitcode is not None
@@ -238,52 +242,48 @@ def last_event(run: Run, kind: type[Event]) -> bool:
     return isinstance(event_log.last_word(run.events_path), kind)
 
 
-@pytest.fixture
-def terminal(config: TrainConfig, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`qa-lora train` as a process, gone when the test is over."""
-    (tmp_path / "f.yaml").write_text(config.to_yaml())
-    begun: list[subprocess.Popen[str]] = []
-
-    def begin(*options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "qa_lora", "train", "--config", str(tmp_path / "f.yaml")]
-        pipe = subprocess.PIPE
-        begun.append(subprocess.Popen([*command, *options], stdout=pipe, stderr=pipe, text=True))
-        return begun[-1]
-
-    yield begin
-    for process in begun:
-        process.kill()
-        process.communicate()
-
-
-def the_run(folder: Path, process: subprocess.Popen[str], kind: type[Event]) -> Run:
-    """The one run in a folder, once its last word is such an event."""
-    while True:
-        found = runs.list_runs(folder)
-        if found and last_event(found[0], kind):
-            return found[0]
-        assert process.poll() is None, process.communicate()
+def command(arguments: list[str], said: Path) -> None:
+    """The command line in a child; what it prints goes to a file."""
+    with said.open("w") as file:
+        sys.stdout = file
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = main(arguments)
+    sys.exit(code)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_command_saves_and_exits_well(
-    terminal: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
+    config: TrainConfig, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = terminal("--max-steps", "100000", "--runs-dir", str(tmp_path / "r"), "--json")
-    run = the_run(tmp_path / "r", process, Step)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=240)
-    assert process.returncode == 0 and '"reason": "stopped"' in out
+    settings = tmp_path / "f.yaml"
+    settings.write_text(config.to_yaml())
+    arguments = ["train", "--config", str(settings), "--max-steps", "100000", "--json"]
+    arguments += ["--runs-dir", str(tmp_path / "r")]
+    child = FORK.Process(target=command, args=(arguments, tmp_path / "said"), daemon=True)
+    child.start()
+    assert child.pid is not None
+    while not (found := runs.list_runs(tmp_path / "r")) or not last_event(found[0], Step):
+        assert child.is_alive()
+    run = found[0]
+    os.kill(child.pid, number)
+    child.join(240)
+    assert child.exitcode == 0 and '"reason": "stopped"' in (tmp_path / "said").read_text()
     assert run.status() == "stopped" and run.can_resume() and run.has_adapter()
 
 
 def test_a_reader_that_leaves_does_not_end_the_training(
-    terminal: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    config: TrainConfig, tmp_path: Path
 ) -> None:
-    process = terminal("--runs-dir", str(tmp_path / "r"))
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.close()
-    process.stderr.close()
-    process.wait(240)
+    settings = tmp_path / "f.yaml"
+    settings.write_text(config.to_yaml())
+    arguments = ["train", "--config", str(settings), "--runs-dir", str(tmp_path / "r")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-m", "qa_lora", *arguments], stdout=pipe, stderr=pipe
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        process.stderr.close()
+        process.wait(240)
     (run,) = runs.list_runs(tmp_path / "r")
     assert run.status() == "finished"

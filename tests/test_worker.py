@@ -15,7 +15,7 @@ import pytest
 from qa_lora import runs
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, TrainingError
-from qa_lora.events import Checkpointed, Event, Failed, Finished, Scored, Started, Step
+from qa_lora.events import Event, Failed, Scored, Started, Step
 from qa_lora.runs import Run
 from qa_lora.worker import execute
 
@@ -145,29 +145,6 @@ def test_a_stop_saves_and_ends_well(
         runs.stop(run)
     assert process.wait(300) == 0
     assert run.status() == "stopped" and run.has_adapter() and run.can_resume()
-
-
-def test_a_killed_worker_is_interrupted_and_resumes_to_the_same_adapter(
-    make_run: Callable[..., Run], spawned: list[subprocess.Popen[bytes]]
-) -> None:
-    whole, parts = make_run(max_steps=30), make_run(max_steps=30)
-    spawned.append(process := worker(whole))
-    assert process.wait(300) == 0
-    spawned.append(process := worker(parts))
-    wait_for(parts, Checkpointed, process)
-    process.kill()
-    process.wait()
-    assert parts.status() == "interrupted" and parts.can_resume()
-    runs.resume(parts)
-    pid = json.loads((parts.path / "process.json").read_text())["pid"]
-    psutil.Process(pid).wait(300)
-    assert parts.status() == "finished"
-    weights = [run.adapter / "adapter_model.safetensors" for run in (whole, parts)]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
-    told = [[e.loss for e in run.events() if isinstance(e, Step)] for run in (whole, parts)]
-    assert told[0] == told[1]
-    assert isinstance(parts.events()[-1], Finished)
-    assert len([e for e in parts.events() if isinstance(e, Started)]) == 2
 
 
 def test_a_started_run_outlives_its_starter(make_run: Callable[..., Run], tmp_path: Path) -> None:
