@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import gradio as gr
@@ -23,7 +22,7 @@ __all__ = ["COLUMNS", "TrainTab", "build_train"]
 
 SMOOTHING = 0.5
 COLUMNS = ("question_column", "answer_column", "context_column")
-FILE_TYPES = sorted({PurePath(ending).suffix for ending in ENDINGS})
+FILE_TYPES = sorted({"." + ending.rsplit(".", 1)[1] for ending in ENDINGS})
 
 
 @dataclass(frozen=True)
