@@ -246,7 +246,9 @@ def command(arguments: list[str], said: Path) -> None:
     """The command line in a child; what it prints goes to a file."""
     with said.open("w") as file:
         sys.stdout = file
+        # Whoever started the tests may ignore them, as a shell does for what it leaves behind.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         code = main(arguments)
     sys.exit(code)
 

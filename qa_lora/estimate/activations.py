@@ -8,7 +8,7 @@ from qa_lora.estimate.shapes import Linear, ModelShape
 
 __all__ = ["packed_bytes", "plain_bytes"]
 
-HEAD_TOKENS = {"cpu": 256, "gpu": 4096}
+HEAD_TOKENS = {"cpu": 512, "gpu": 4096}
 """Tokens whose logits exist at once; see packed/loss.py."""
 FP32 = 4
 
@@ -69,7 +69,9 @@ def packed_bytes(
     # Once for all layers: the positions' bias of rows that are computed together.
     kept += weight * shape.heads * (scores + ss + tt)
 
-    head = min(N, HEAD_TOKENS[device]) * V * 2 * FP32 + N * D * (FP32 + 2 * weight)
+    # In fp32 the logits become probabilities where they are; bf16 ones are widened and narrowed.
+    logit = FP32 if weight == FP32 else FP32 + 2 * weight
+    head = min(N, HEAD_TOKENS[device]) * V * logit + N * D * (FP32 + 2 * weight)
     layer = N * (2 * weight * ff_width + FP32 * D) + weight * shape.heads * 2 * tt
     return kept + max(head, layer)
 
