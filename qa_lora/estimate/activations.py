@@ -8,7 +8,7 @@ from qa_lora.estimate.shapes import Linear, ModelShape
 
 __all__ = ["packed_bytes", "plain_bytes"]
 
-HEAD_TOKENS = {"cpu": 256, "gpu": 4096}
+HEAD_TOKENS = {"cpu": 512, "gpu": 4096}
 """Tokens whose logits exist at once; see packed/loss.py."""
 FP32 = 4
 
@@ -39,7 +39,7 @@ def packed_bytes(
     """
     D, F, inner, V = _widths(shape)
     M, N = sum(s for s, _ in rows), sum(t for _, t in rows)
-    mask = 1 if dropout else 0
+    mask = (weight if device == "cpu" else 1) if dropout else 0  # see packed/linear.py
     ff_width = 2 * F if shape.gated else F
 
     def adapters(stack: str, names: tuple[str, ...], width: int, extra: int = 0) -> int:
@@ -69,7 +69,9 @@ def packed_bytes(
     # Once for all layers: the positions' bias of rows that are computed together.
     kept += weight * shape.heads * (scores + ss + tt)
 
-    head = min(N, HEAD_TOKENS[device]) * V * 2 * FP32 + N * D * (FP32 + 2 * weight)
+    # Logits become exponentials in place, if they need not be turned into fp32 and back.
+    logits = FP32 if weight == FP32 else FP32 + 2 * weight
+    head = min(N, HEAD_TOKENS[device]) * V * logits + N * D * (FP32 + 2 * weight)
     layer = N * (2 * weight * ff_width + FP32 * D) + weight * shape.heads * 2 * tt
     return kept + max(head, layer)
 
