@@ -39,7 +39,7 @@ def packed_bytes(
     """
     D, F, inner, V = _widths(shape)
     M, N = sum(s for s, _ in rows), sum(t for _, t in rows)
-    mask = 1 if dropout else 0
+    mask = (weight if device == "cpu" else 1) if dropout else 0  # see packed/linear.py
     ff_width = 2 * F if shape.gated else F
 
     def adapters(stack: str, names: tuple[str, ...], width: int, extra: int = 0) -> int:

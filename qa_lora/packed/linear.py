@@ -72,6 +72,9 @@ class AdaptedLinear:
             return y, None
         dropout = self.dropout if training else 0.0
         mask, kept = keep_mask(x.shape, dropout, x.device) if dropout else (None, 1.0)
+        if mask is not None and x.device.type == "cpu":
+            # A CPU would turn it into numbers at each of three uses.
+            mask = mask.to(x.dtype)
         dropped = x if mask is None else x * mask
         u = torch.mm(dropped, self._joined_a(x.dtype).t())
         for adapter, part in self._parts(u):
