@@ -22,6 +22,7 @@ __all__ = [
     "GROUPS",
     "PRESETS",
     "SOURCES",
+    "SPLIT_SETTINGS",
     "TrainConfig",
     "group_of",
     "read_settings",
@@ -429,9 +430,16 @@ def group_of(setting: str) -> str:
     return str(extra["group"])
 
 
+SPLIT_SETTINGS = (
+    *("data", "seed"),
+    *(name for name in TrainConfig.model_fields if group_of(name) == "Data"),
+)
+"""What the rows and their division follow from."""
+
 DATA_SETTINGS = (
-    *("model", "data", "seed", "max_source_tokens", "max_target_tokens", "overlong"),
-    *(name for name in TrainConfig.model_fields if group_of(name) in ("Data", "Prompt")),
+    *("model", "max_source_tokens", "max_target_tokens", "overlong"),
+    *SPLIT_SETTINGS,
+    *(name for name in TrainConfig.model_fields if group_of(name) == "Prompt"),
 )
 """What the rows, their division and their token ids follow from."""
 

@@ -99,12 +99,25 @@ def test_counts(tmp_path: Path) -> None:
         ("train question that stands in test too", 1, (23,)),
     ]
     assert report.dropped[2].examples == ("question 30. -> x",)
+    assert all(len(d.examples) == d.count for d in report.dropped)
     assert (report.questions, report.duplicates, report.several_answers) == (17, 1, 1)
     assert report.sides["test"] == {"rows": 1, "questions": 1}
     assert sum(side["rows"] for side in report.sides.values()) == 19
     assert (report.given_split, report.overlap, report.overlap_pairs) == (True, 0, ())
     assert report.columns == {"question": "question", "answer": "answer", "split": "split"}
     assert report.column_names == ("question", "answer", "split")
+
+
+def test_rows_of_two_files_with_one_number_are_two(tmp_path: Path) -> None:
+    asked = [{"question": f"What is thing number {n}?", "answer": f"thing {n}"} for n in range(8)]
+    for name in ("train-1", "train-2", "test"):
+        rows = asked if name != "test" else [*asked[:2], {"question": "Else?", "answer": "no"}]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    report = check_config(TrainConfig(data=str(tmp_path)), tokenizer=None)
+    (dropped,) = report.dropped
+    assert (dropped.count, dropped.first_rows) == (4, (1, 1, 2, 2))
+    assert report.rows_used == report.rows_read - 4
 
 
 def test_lengths_and_cuts(tmp_path: Path) -> None:

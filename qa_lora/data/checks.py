@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from qa_lora.estimate import RowLengths
 
-__all__ = ["check", "check_config"]
+__all__ = ["check", "check_config", "check_loaded"]
 
 PREVIEW_ROWS = 3
 FIRST_ROWS = 5
@@ -58,6 +58,18 @@ def check_config(
         DataError: If the data cannot be used.
     """
     loaded, split = load_and_split(config)
+    return check_loaded(config, loaded, split, tokenizer=tokenizer, runs_dir=runs_dir)
+
+
+def check_loaded(
+    config: TrainConfig,
+    loaded: LoadedData,
+    split: DataSplit,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None,
+    runs_dir: Path | None = None,
+) -> DataReport:
+    """The same on data that is read and divided already; see :func:`check_config`."""
     if tokenizer is not None:
         from qa_lora.whitespace import choose_tokenizer
 
@@ -141,13 +153,12 @@ def _report(
             "harmed": found.harmed,
             "seen": _seen(loaded, split, found, too_long, tokenizer, template, limits),
         }
-    given = any(loaded.splits)
     texts = found.long_texts
     return DataReport(
         source=loaded.source,
         columns={role: name for role, name in asdict(loaded.columns).items() if name},
         column_names=tuple(loaded.column_names),
-        form=getattr(loaded, "form", ""),
+        form=loaded.form,
         rows_in_source=loaded.rows_in_source,
         rows_read=loaded.rows_read,
         examples=found.examples,
@@ -160,7 +171,7 @@ def _report(
             side: {"rows": size, "questions": len(found.keys[side])}
             for side, size in found.sizes.items()
         },
-        given_split=given,
+        given_split=loaded.given,
         notes=tuple(split.notes),
         prompt_tokens=token_lengths(found.prompt_tokens, max_source_tokens) if counted else None,
         answer_tokens=token_lengths(found.answer_tokens, max_target_tokens) if counted else None,
@@ -171,7 +182,7 @@ def _report(
             for e in loaded.examples[:PREVIEW_ROWS]
         ),
         fingerprint=split.fingerprint,
-        **_alike(split, found, near_duplicates=near_duplicates, given=given),
+        **_alike(split, found, near_duplicates=near_duplicates, given=loaded.given),
         **_rows(loaded, split),
         **counted,
     )
@@ -180,7 +191,7 @@ def _report(
 def _rows(loaded: LoadedData, split: DataSplit) -> dict[str, Any]:
     """How many rows are used, and why the others are not."""
     drops: list[tuple[str, int, str]] = [
-        (each.reason, each.row, getattr(each, "text", "")) for each in loaded.dropped
+        (each.reason, each.row, each.text) for each in loaded.dropped
     ]
     removed = {each.id: each.reason for each in split.removed}
     if not removed:
@@ -191,15 +202,15 @@ def _rows(loaded: LoadedData, split: DataSplit) -> dict[str, Any]:
         )
     else:
         kept = set()
-        lost: dict[tuple[str, int], str] = {}
+        lost: dict[tuple[str, str, int], str] = {}
         places = zip(loaded.examples, loaded.files, loaded.rows, strict=True)
         for example, file, row in places:
             if (reason := removed.get(example.id)) is None:
                 kept.add((file, row))
             else:
-                lost.setdefault((reason, row), f"{example.question} -> {example.answer}")
+                lost.setdefault((reason, file, row), f"{example.question} -> {example.answer}")
         used = len(kept)
-        drops += [(reason, row, text) for (reason, row), text in lost.items()]
+        drops += [(reason, row, text) for (reason, _, row), text in lost.items()]
     return {"rows_used": used, "dropped": _drop_reasons(drops)}
 
 
@@ -323,23 +334,18 @@ def _needs(config: TrainConfig, found: Tally, runs_dir: Path) -> TrainingNeeds |
 
 def _row_lengths(config: TrainConfig, found: Tally) -> RowLengths:
     """The lengths that were counted, for as many rows as there are to train on."""
-    from qa_lora.estimate import RowLengths
+    from qa_lora.estimate import RowLengths, standing_for_all
 
-    prompts, answers = found.prompt_tokens, found.answer_tokens
     sizes = found.sizes
     train = found.sampled < sizes["train"]
     validation = ~train & (found.sampled < sizes["train"] + sizes["validation"])
-    if config.overlong == "drop":
-        fits = (prompts <= config.max_source_tokens) & (answers <= config.max_target_tokens)
-        kept = fits[train].mean() if train.any() else 1.0
-        sizes = {**sizes, "train": round(sizes["train"] * float(kept))}
-        train, validation = train & fits, validation & fits
 
-    def of(chosen: Any, count: int) -> tuple[tuple[int, int], ...]:
-        # A sample stands for all: it is repeated until there are as many.
-        sources = np.resize(np.minimum(prompts[chosen], config.max_source_tokens), count)
-        targets = np.resize(np.minimum(answers[chosen], config.max_target_tokens), count)
-        return tuple(zip(sources.tolist(), targets.tolist(), strict=True))
+    def of(chosen: Any, rows: int) -> tuple[tuple[int, int], ...]:
+        prompts, answers = (
+            found.prompt_tokens[chosen].tolist(),
+            found.answer_tokens[chosen].tolist(),
+        )
+        return standing_for_all(list(zip(prompts, answers, strict=True)), rows, config)
 
     return RowLengths(
         of(train, sizes["train"]),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Literal, overload
 
 from qa_lora.data.columns import ColumnMap, ColumnsError
@@ -19,6 +20,10 @@ from qa_lora.errors import DataError
 
 __all__ = ["Dropped", "Drops", "Reading", "SourceRead", "unused"]
 
+TEXTS_KEPT = 5
+"""Of so many rows dropped for one reason the text is kept, to show it."""
+LONGEST_TEXT = 200
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -29,6 +34,8 @@ class Dropped:
     reason: str
     file: str = ""
     """Its file or Hub split, where there are several."""
+    text: str = field(default="", compare=False)
+    """What it holds, of the first few that are dropped for a reason."""
 
 
 class Drops(Sequence[Dropped]):
@@ -38,9 +45,15 @@ class Drops(Sequence[Dropped]):
         self._rows = array("q")
         self._reasons: NameList[str] = NameList()
         self._files: NameList[str] = NameList()
+        self._texts: dict[int, str] = {}
+        self._times: Counter[str] = Counter()
 
-    def add(self, row: int, reason: str, file: str) -> None:
+    def add(self, row: int, reason: str, file: str, cells: Row) -> None:
         """Add a row at the end."""
+        self._times[reason] += 1
+        if self._times[reason] <= TEXTS_KEPT:
+            held = chain.from_iterable(map(texts, cells.values()))
+            self._texts[len(self)] = " | ".join(held)[:LONGEST_TEXT]
         self._rows.append(row)
         self._reasons.append(reason)
         self._files.append(file)
@@ -55,7 +68,8 @@ class Drops(Sequence[Dropped]):
     def __getitem__(self, index: int | slice) -> Dropped | list[Dropped]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return Dropped(self._rows[index], self._reasons[index], self._files[index])
+        at = range(len(self))[index]
+        return Dropped(self._rows[at], self._reasons[at], self._files[at], self._texts.get(at, ""))
 
 
 @dataclass
@@ -198,7 +212,7 @@ class Reading:
         try:
             said = read_row(form, row)
         except UnusableError as reason:
-            self.dropped.add(number, str(reason), file if self.several else "")
+            self.dropped.add(number, str(reason), file if self.several else "", row)
             return
         plain = f"{file}:row-{number}" if self.several else f"row-{number}"
         own = texts(row.get(form.columns.id)) if form.columns.id else ()

@@ -24,7 +24,15 @@ from qa_lora.errors import DataError
 if TYPE_CHECKING:
     from qa_lora.config import TrainConfig
 
-__all__ = ["Dropped", "LoadedData", "SourceRead", "load", "load_and_split", "load_split"]
+__all__ = [
+    "Dropped",
+    "LoadedData",
+    "SourceRead",
+    "load",
+    "load_and_split",
+    "load_split",
+    "with_weights",
+]
 
 
 @dataclass(frozen=True)
@@ -201,13 +209,23 @@ def load_split(config: TrainConfig) -> DataSplit:
     Raises:
         DataError: If the data cannot be used.
     """
-    loaded, split = load_and_split(config)
+    return with_weights(*load_and_split(config), config.seed)
+
+
+def with_weights(loaded: LoadedData, split: DataSplit, seed: int) -> DataSplit:
+    """The same division, with training rows as often as the weights of their sources say.
+
+    Args:
+        loaded: What was read.
+        split: Its division, each row once.
+        seed: Of the draw of questions, where a weight is no whole number.
+    """
     weights = {each.name: each.weight for each in loaded.sources}
     if all(weight == 1 for weight in weights.values()):
         return split
     origin_of = {e.id: name for e, name in zip(loaded.examples, loaded.origins, strict=True)}
     origins = [origin_of[example.id] for example in split.train]
-    drawn = weighted(split.train, origins, weights, config.seed)
+    drawn = weighted(split.train, origins, weights, seed)
     return dataclasses.replace(split, train=pick(split.train, drawn))
 
 

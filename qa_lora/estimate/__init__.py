@@ -1,6 +1,6 @@
 """What a training will need, before it starts: memory by parts, and time."""
 
-from qa_lora.estimate.lengths import RowLengths, count_rows, row_lengths
+from qa_lora.estimate.lengths import RowLengths, count_rows, row_lengths, standing_for_all
 from qa_lora.estimate.needs import Estimate, Part, Room, estimate, estimate_config, this_room
 from qa_lora.estimate.shapes import FLAN_T5, ModelShape, model_shape
 from qa_lora.estimate.speed import PastRun, flops, past_runs
@@ -20,5 +20,6 @@ __all__ = [
     "model_shape",
     "past_runs",
     "row_lengths",
+    "standing_for_all",
     "this_room",
 ]

@@ -13,7 +13,13 @@ from qa_lora.data.store import read_many
 from qa_lora.estimate.shapes import has_tokenizer
 from qa_lora.prompts import PromptTemplate
 
-__all__ = ["RowLengths", "count_rows", "largest_micro_batch", "row_lengths"]
+__all__ = [
+    "RowLengths",
+    "count_rows",
+    "largest_micro_batch",
+    "row_lengths",
+    "standing_for_all",
+]
 
 SAMPLE = 20_000
 """The tokens of about so many rows are counted, evenly spread; they stand for all."""
@@ -58,19 +64,7 @@ def row_lengths(
         some = read_many(rows, range(0, len(rows), max(1, len(rows) // SAMPLE)))
         prompts = count([template.render(e.question, e.context, e.history) for e in some])
         answers = count([e.answer for e in some])
-        lengths = list(zip(prompts, answers, strict=True))
-        fitting = [
-            (s, t)
-            for s, t in lengths
-            if s <= config.max_source_tokens and t <= config.max_target_tokens
-        ]
-        if config.overlong == "drop":
-            number = round(len(rows) * len(fitting) / max(1, len(some)))
-            return tuple(islice(cycle(fitting), number))
-        cut = [
-            (min(s, config.max_source_tokens), min(t, config.max_target_tokens)) for s, t in lengths
-        ]
-        return tuple(islice(cycle(cut), len(rows)))
+        return standing_for_all(list(zip(prompts, answers, strict=True)), len(rows), config)
 
     return RowLengths(
         of(split.train),
@@ -80,18 +74,33 @@ def row_lengths(
     )
 
 
-def count_rows(config: TrainConfig) -> RowLengths:
-    """Lengths of the rows that a config names; loads torch if the model's tokenizer lies here.
+def standing_for_all(
+    counted: Sequence[tuple[int, int]], rows: int, config: TrainConfig
+) -> tuple[tuple[int, int], ...]:
+    """The lengths of all rows of a side, of which some were counted.
+
+    Args:
+        counted: Source and target tokens of evenly spread rows, nothing cut.
+        rows: How many rows there are.
+        config: Says what becomes of those that are too long.
+    """
+    sources, targets = config.max_source_tokens, config.max_target_tokens
+    if config.overlong == "drop":
+        fitting = [(s, t) for s, t in counted if s <= sources and t <= targets]
+        return tuple(islice(cycle(fitting), round(rows * len(fitting) / max(1, len(counted)))))
+    return tuple(islice(cycle((min(s, sources), min(t, targets)) for s, t in counted), rows))
+
+
+def count_rows(config: TrainConfig, split: DataSplit) -> RowLengths:
+    """Lengths of the rows of a split; loads torch if the model's tokenizer lies here.
 
     Args:
         config: The settings.
+        split: The rows that they name.
 
     Raises:
-        QALoRAError: If the data cannot be used.
+        ModelError: If the tokenizer cannot be loaded.
     """
-    from qa_lora.data import load_split
-
-    split = load_split(config)
     if not has_tokenizer(config.model):
         return row_lengths(split, config)
     from qa_lora.batching import token_counter

@@ -173,8 +173,10 @@ def estimate_config(config: TrainConfig, runs_dir: Path) -> Estimate:
     Raises:
         QALoRAError: If the data cannot be used, or the model's size is not known.
     """
+    from qa_lora.data import load_split
+
     shape = model_shape(config.model)
-    lengths = count_rows(config)
+    lengths = count_rows(config, load_split(config))
     return estimate(config, shape, this_room(config.precision), lengths, past_runs(runs_dir))
 
 

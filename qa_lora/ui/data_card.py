@@ -9,16 +9,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qa_lora.config import SOURCES, TrainConfig
+from qa_lora.config import SOURCES, SPLIT_SETTINGS, TrainConfig
 from qa_lora.data.sources import local_files
 from qa_lora.errors import ConfigError, DataError, QALoRAError, RunError
 from qa_lora.estimate.shapes import has_tokenizer
 from qa_lora.ui.report_card import report_html
 from qa_lora.ui.words import note
 
-__all__ = ["Checked", "check_data", "keep_upload", "refuse_server_paths", "state_of"]
+if TYPE_CHECKING:
+    from qa_lora.data import DataSplit, LoadedData
+
+__all__ = [
+    "Checked",
+    "check_data",
+    "keep_upload",
+    "read_data",
+    "refuse_server_paths",
+    "state_of",
+]
 
 
 # Settings that change nothing in a check, at their defaults, so that they share what was checked.
@@ -68,15 +78,32 @@ def check_data(
 @lru_cache(maxsize=32)
 def _check(config: TrainConfig, counted: bool, state: tuple[int, int]) -> Checked:
     """The check itself; one that was made is kept as long as the file stays as it is (`state`)."""
-    from qa_lora.data.checks import check_config
+    from qa_lora.data.checks import check_loaded
 
     tokenizer = None
     if counted:
         from qa_lora.models import load_tokenizer
 
         tokenizer = load_tokenizer(config.model)
-    report = check_config(config, tokenizer=tokenizer)
+    report = check_loaded(config, *read_data(config), tokenizer=tokenizer)
     return Checked(report_html(report), report.column_names)
+
+
+def read_data(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
+    """The rows and their division, read once for all that the page says about them.
+
+    Raises:
+        DataError: If the data cannot be used.
+    """
+    named = {name: getattr(config, name) for name in SPLIT_SETTINGS}
+    return _read(TrainConfig().model_copy(update=named), state_of(config))
+
+
+@lru_cache(maxsize=2)
+def _read(config: TrainConfig, state: tuple[int, int]) -> tuple[LoadedData, DataSplit]:
+    from qa_lora.data import load_and_split
+
+    return load_and_split(config)
 
 
 def state_of(config: TrainConfig) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from qa_lora.estimate import (
     past_runs,
     this_room,
 )
-from qa_lora.ui.data_card import refuse_server_paths, state_of
+from qa_lora.ui.data_card import read_data, refuse_server_paths, state_of
 from qa_lora.ui.words import note
 
 __all__ = ["WAITING", "needs_html"]
@@ -63,7 +63,9 @@ def _for_lengths(config: TrainConfig) -> TrainConfig:
 @lru_cache(maxsize=4)
 def _lengths(config: TrainConfig, state: tuple[int, int]) -> RowLengths:
     """Counted again only when the file or what the lengths follow from has changed."""
-    return count_rows(config)
+    from qa_lora.data.rows import with_weights
+
+    return count_rows(config, with_weights(*read_data(config), config.seed))
 
 
 def _shown(found: Estimate, lengths: RowLengths) -> str:
