@@ -175,7 +175,7 @@ def _with_adapter(
         if sharded and model.peft_config["default"].trainable_token_indices:
             raise ModelError(
                 "This adapter trains rows of the embeddings, which cannot be cut into shards.",
-                "Train it without FSDP.",
+                "Train it where each device holds the whole model.",
             )
         return model, tokenizer, notice
     refusal = "its weights are cut into shards" if sharded else ""

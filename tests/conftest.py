@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_t5 import t5_config
+
 # Read when huggingface_hub and torch are imported; processes that tests start inherit them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # The models of tests are so small that a second thread costs more than it gives.
@@ -19,7 +21,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer T5 with random weights and a byte-level tokenizer, as `save_pretrained` writes."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+    from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
     folder = tmp_path_factory.mktemp("tiny-t5")
     tokenizer = Tokenizer(models.BPE())
@@ -40,18 +42,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     fast.save_pretrained(folder)
     torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=len(fast),
-        d_model=32,
-        d_kv=8,
-        d_ff=64,
-        num_layers=2,
-        num_heads=4,
-        feed_forward_proj="gated-gelu",
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-    )
+    config = t5_config(len(fast))
     T5ForConditionalGeneration(config).save_pretrained(folder)
     return folder
 

@@ -14,7 +14,9 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+
+from tests.tiny_t5 import t5_config
 
 EXTRA = [f"<extra_id_{i}>" for i in range(4)]
 SPARE_ROWS = 12
@@ -57,18 +59,7 @@ def make_model(folder: Path, *, tied: bool = False, spare: int = SPARE_ROWS) -> 
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=len(tokenizer) + spare,
-        d_model=32,
-        d_kv=8,
-        d_ff=64,
-        num_layers=2,
-        num_heads=4,
-        feed_forward_proj="gated-gelu",
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-    )
+    config = t5_config(len(tokenizer) + spare)
     model = T5ForConditionalGeneration(config)
     if not tied:
         config.scale_decoder_outputs = False
