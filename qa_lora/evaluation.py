@@ -20,7 +20,8 @@ from qa_lora.reference_loss import LossSum, summed_loss
 from qa_lora.report import FACT_ACCURACY, ExampleResult, Report, questions_fingerprint
 from qa_lora.report_files import save_report
 from qa_lora.runs import Run
-from qa_lora.scoring import fact_recall, is_repeating, length_ratio, score
+from qa_lora.answer_traits import fact_recall, is_repeating, length_ratio
+from qa_lora.scoring import score
 from qa_lora.summary import compare, length_ratios, mean_scores, shares
 
 __all__ = ["Progress", "evaluate", "evaluate_stream"]
