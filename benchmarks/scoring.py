@@ -14,6 +14,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ import numpy as np
 KINDS = {"short": 8, "long": 150}
 
 
-def rows(kind: str, count: int, references: int, seed: int = 0) -> tuple[list[str], list[list[str]]]:
+def rows(
+    kind: str, count: int, references: int, seed: int = 0
+) -> tuple[list[str], list[list[str]]]:
     """Answers of base and tuned to `count` questions, and the references to each."""
     rng = random.Random(f"{kind}/{seed}")
     letters = "etaoinshrdlucmfwypvbgk"
@@ -77,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--references", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--questions", type=int, default=5_000, help="of the bootstrap")
     parser.add_argument("--libraries", action="store_true", help="time the libraries, too")
     parser.add_argument("--json", help="write the figures there")
@@ -87,7 +91,7 @@ def main() -> None:
     for kind in KINDS:
         answers, wanted = rows(kind, parsed.rows, parsed.references)
         figures[f"{kind}: all metrics, {parsed.rows:,} rows of base and tuned"] = timed(
-            lambda a=answers, w=wanted: score_all(a, w)
+            lambda a=answers, w=wanted: score_all(a, w, processes=parsed.processes)
         )
         if parsed.libraries:
             some = max(1, len(answers) // 50)
@@ -106,8 +110,7 @@ def main() -> None:
     for name, seconds in figures.items():
         print(f"{seconds:9.2f} s  {name}")
     if parsed.json:
-        with open(parsed.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=2)
+        Path(parsed.json).write_text(json.dumps(figures, indent=2), "utf-8")
 
 
 if __name__ == "__main__":

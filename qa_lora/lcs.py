@@ -8,21 +8,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeAlias
 
-__all__ = ["lcs_length", "union_hits"]
+__all__ = ["lcs_length", "places_of", "union_hits"]
 
-Words = Sequence[int]
+Words: TypeAlias = Sequence[int]
+Places: TypeAlias = dict[int, int]
 
 
-def lcs_length(one: Words, other: Words) -> int:
-    """Length of the longest common subsequence."""
-    row = full = (1 << len(one)) - 1
-    places = _places(one)
-    for word in other:
-        if at := places.get(word):
+def places_of(words: Words) -> Places:
+    """For each word, a number with a bit set where it stands."""
+    places: Places = {}
+    bit = 1
+    for word in words:
+        places[word] = places.get(word, 0) | bit
+        bit <<= 1
+    return places
+
+
+def lcs_length(words: Words, other: Places, length: int) -> int:
+    """Length of the longest common subsequence.
+
+    Args:
+        words: A text.
+        other: Where the words of the other one stand; worth keeping for several comparisons.
+        length: How many those are.
+    """
+    row = full = (1 << length) - 1
+    for word in words:
+        if at := other.get(word):
             both = row & at
             row = ((row + both) | (row - both)) & full
-    return len(one) - row.bit_count()
+    return length - row.bit_count()
 
 
 def union_hits(reference: Sequence[Words], answer: Sequence[Words]) -> int:
@@ -39,7 +56,7 @@ def union_hits(reference: Sequence[Words], answer: Sequence[Words]) -> int:
     left = Counter(word for sentence in answer for word in sentence)
     left &= Counter(word for sentence in reference for word in sentence)
     hits = 0
-    tables = [(sentence, _places(sentence)) for sentence in answer]
+    tables = [(sentence, places_of(sentence)) for sentence in answer]
     for sentence in reference:
         union: set[int] = set()
         for other, places in tables:
@@ -52,21 +69,12 @@ def union_hits(reference: Sequence[Words], answer: Sequence[Words]) -> int:
     return hits
 
 
-def _places(words: Words) -> dict[int, int]:
-    """For each word, a number with a bit set where it stands."""
-    places: dict[int, int] = {}
-    bit = 1
-    for word in words:
-        places[word] = places.get(word, 0) | bit
-        bit <<= 1
-    return places
-
-
-def _lcs_places(sentence: Words, other: Words, places: dict[int, int]) -> list[int]:
+def _lcs_places(sentence: Words, other: Words, places: Places) -> list[int]:
     """Where in a sentence the words of its longest common subsequence with another stand.
 
-    Of several that are equally long it is the one that rouge_score finds: read out from the end, a
-    step is taken back in `other` only if that alone keeps the length.
+    Of several that are equally long it is the one that rouge_score finds. It reads the table from
+    its end: a word that stands at the present place of both is taken; otherwise it goes a word back
+    in `sentence` if that keeps the length, and else back in `other`, to where that word stands.
     """
     common = [i for i, word in enumerate(sentence) if word in places]
     row = full = (1 << len(other)) - 1
@@ -76,17 +84,16 @@ def _lcs_places(sentence: Words, other: Words, places: dict[int, int]) -> list[i
         row = ((row + both) | (row - both)) & full
         rows.append(row)
     found: list[int] = []
-    j = len(other)
-    length = j - row.bit_count()
-    at = len(common)  # words of the sentence that other does not have are stepped over
-    while length and at and j:
-        word = sentence[common[at - 1]]
-        bit = 1 << (j - 1)
-        if places[word] & bit:
-            found.append(common[at - 1])
-            at, j, length = at - 1, j - 1, length - 1
-        elif rows[at] & bit and j - (rows[at - 1] & (2 * bit - 1)).bit_count() < length:
-            j -= 1
-        else:
-            at -= 1
+    before = full  # the words of other that are not behind us
+    length = len(other) - row.bit_count()
+    for at in range(len(common) - 1, -1, -1):
+        if not length:
+            break
+        here = places[sentence[common[at]]] & before
+        size = before.bit_length()
+        taken = here.bit_length() == size
+        if taken or size - (rows[at] & before).bit_count() < length:
+            found.append(common[at])
+            before = (1 << (here.bit_length() - 1)) - 1
+            length -= 1
     return found

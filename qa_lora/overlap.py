@@ -1,8 +1,8 @@
 """How many n-grams many pairs of texts have in common, counted for thousands of pairs at once.
 
-Every overlap here is clipped as ROUGE, BLEU and chrF have it: an n-gram counts as often as both texts
-hold it. The n-grams of a pair are packed into 64-bit numbers, sorted, and counted in runs; no hash
-stands for a text, so the counts are exact.
+Every overlap here is clipped as ROUGE, BLEU and chrF have it: an n-gram counts as often as both
+texts hold it. The n-grams of a pair are packed into 64-bit numbers, sorted, and counted in runs; no
+hash stands for a text, so the counts are exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Ids: TypeAlias = NDArray[np.uint32]
 Pair: TypeAlias = tuple[int, int]
 Keys: TypeAlias = NDArray[np.uint64]
 
-CHUNK_TOKENS, CHUNK_PAIRS = 32_000, 4_096
+CHUNK_TOKENS, CHUNK_PAIRS = 12_000, 512
 """At most so much is sorted at once: it stays in a processor's cache."""
 
 
@@ -56,9 +56,13 @@ def _count_ngrams(texts: Sequence[Ids], pairs: Sequence[Pair], found: NDArray[np
     # A key holds, from the highest bits down: pair, the n-gram of the highest order, side. Sorted
     # once, it is sorted for every shorter n-gram, too, which is a prefix of it.
     keys = pair.copy()
+    whole = ids > 0  # whether there is an n-gram here; behind it zeros fill the key
     for n in range(order):
         keys <<= width
-        keys[: len(ids) - n] |= ids[n:]
+        end = len(ids) - n
+        whole[end:] = False
+        whole[:end] &= ids[n:] > 0
+        keys[:end] |= ids[n:] * whole[:end]
     keys = ((keys << 1) | side)[ids > 0]
     keys.sort()
     seconds = _seconds(keys)
@@ -153,8 +157,9 @@ def _stream(
     """The texts of all pairs one after the other.
 
     Returns:
-        Ids from 1 up, with `padding` zeros behind each text; for each the number of its pair, and 0
-        in a pair's first text or 1 in its second; and how many bits an id takes.
+        Ids from 1 up, with `padding` zeros behind each text, and zeros for what the other text does
+        not hold; for each the number of its pair, and 0 in a pair's first text or 1 in its second;
+        and how many bits an id takes.
     """
     zeros = np.zeros(padding, dtype=np.uint32)
     sizes = np.array([len(texts[text]) for pair in pairs for text in pair]) + padding
@@ -164,13 +169,22 @@ def _stream(
     ends = np.cumsum(sizes)
     for back in range(1, padding + 1):
         real[ends - back] = False
-    held = np.zeros(int(raw.max(initial=0)) + 1, dtype=np.uint64)
-    held[raw[real]] = 1
-    numbered = np.cumsum(held, dtype=np.uint64)
-    ids = np.where(real, numbered[raw], np.uint64(0))
+    if raw.max(initial=0) < 1 << 16:
+        held = np.zeros(1 << 16, dtype=np.uint64)
+        held[raw[real]] = 1
+        numbers = np.cumsum(held, dtype=np.uint64)[raw]
+        most = int(held.sum())
+    else:
+        distinct, places = np.unique(raw, return_inverse=True)
+        numbers, most = places.astype(np.uint64) + 1, len(distinct)
     pair_of = np.repeat(np.arange(len(pairs), dtype=np.uint64), sizes[::2] + sizes[1::2])
     side = np.repeat(np.tile(np.array([0, 1], dtype=np.uint64), len(pairs)), sizes)
-    return ids, pair_of, side, int(numbered[-1]).bit_length() or 1
+    # What only one text of a pair holds is in no common n-gram.
+    cell = (pair_of * np.uint64(most + 1) + numbers).astype(np.int64)
+    held_by = np.zeros((2, len(pairs) * (most + 1)), dtype=bool)
+    held_by[side.astype(np.int64)[real], cell[real]] = True
+    ids = np.where(real & (held_by[0] & held_by[1])[cell], numbers, np.uint64(0))
+    return ids, pair_of, side, most.bit_length() or 1
 
 
 def _seconds(keys: Keys) -> NDArray[np.int64]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from qa_lora.lcs import lcs_length, union_hits
+from qa_lora.lcs import lcs_length, places_of, union_hits
 from qa_lora.text_words import bleu_words, rouge_words, squad_words
 
 if TYPE_CHECKING:
@@ -54,13 +54,20 @@ class CorpusStats:
     """For each order the n-grams of the answers, of the references, and common ones."""
 
     def __add__(self, other: CorpusStats) -> CorpusStats:
-        return CorpusStats(
-            tuple(a + b for a, b in zip(self.bleu, other.bleu, strict=True)),
-            tuple(a + b for a, b in zip(self.chrf, other.chrf, strict=True)),
+        return CorpusStats.total([self, other])
+
+    @classmethod
+    def total(cls, parts: Sequence[CorpusStats]) -> CorpusStats:
+        """All parts together."""
+        if not parts:
+            return cls()
+        return cls(
+            tuple(map(sum, zip(*(part.bleu for part in parts), strict=True))),
+            tuple(map(sum, zip(*(part.chrf for part in parts), strict=True))),
         )
 
     def scores(self) -> dict[str, float]:
-        """sacrebleu's corpus BLEU and chrF with its default settings, from 0 to 1."""
+        """Sacrebleu's corpus BLEU and chrF with its default settings, from 0 to 1."""
         import numpy as np
 
         chrf = np.array(self.chrf).reshape(1, _CHRF_ORDER, 3)
@@ -73,7 +80,12 @@ class ScoredAnswers:
 
     rows: list[dict[str, float]]
     """For each answer a value from 0 to 1 for each of :data:`METRICS`."""
-    corpus: CorpusStats
+    stats: list[CorpusStats]
+    """For each answer its part in the scores of all of them taken as one text."""
+
+    def corpus(self) -> dict[str, float]:
+        """:meth:`CorpusStats.scores` of all answers."""
+        return CorpusStats.total(self.stats).scores()
 
 
 def score(
@@ -100,6 +112,7 @@ def score_all(
     references: Sequence[Sequence[str]],
     *,
     remove_stopwords: bool = False,
+    processes: int = 1,
 ) -> ScoredAnswers:
     """Score many answers, which takes a fraction of the time of one by one.
 
@@ -111,6 +124,9 @@ def score_all(
         predictions: The answers given; may be empty texts.
         references: For each answer the right ones, at least one.
         remove_stopwords: Leave :data:`qa_lora.text_words.STOP_WORDS` out of the ROUGE scores.
+        processes: How many share the work. They take a second or two to start, so that more than
+            one pays from some ten thousand answers on, and they import the caller's script, which
+            must not score anything while it is imported.
 
     Raises:
         ValueError: If an answer has no reference, or the two are not equally many.
@@ -119,23 +135,38 @@ def score_all(
         raise ValueError("there must be references for each answer, and for no more")
     if not all(references):
         raise ValueError("an answer can only be scored against at least one reference")
-    rows: list[dict[str, float]] = []
-    corpus = CorpusStats()
-    for start in range(0, len(predictions), _BLOCK):
-        block = _Block(
-            predictions[start : start + _BLOCK], references[start : start + _BLOCK]
-        )
-        rows += block.scores(remove_stopwords)
-        corpus += block.corpus
-    return ScoredAnswers(rows, corpus)
+    blocks = [
+        (predictions[start : start + _BLOCK], references[start : start + _BLOCK], remove_stopwords)
+        for start in range(0, len(predictions), _BLOCK)
+    ]
+    if processes > 1 and len(blocks) > 1:
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            parts = list(pool.map(_score_block, blocks))
+    else:
+        parts = [_score_block(block) for block in blocks]
+    return ScoredAnswers(
+        [row for part in parts for row in part.rows],
+        [each for part in parts for each in part.stats],
+    )
+
+
+def _score_block(
+    asked: tuple[Sequence[str], Sequence[Sequence[str]], bool],
+) -> ScoredAnswers:
+    predictions, references, remove_stopwords = asked
+    block = _Block(predictions, references)
+    rows = block.scores(remove_stopwords)
+    counts = zip(block.bleu_stats, block.chrf_stats, strict=True)
+    return ScoredAnswers(rows, [CorpusStats(tuple(bleu), tuple(chrf)) for bleu, chrf in counts])
 
 
 class _Block:
     """Answers that are scored together, each with each of its references a pair of texts."""
 
-    def __init__(
-        self, predictions: Sequence[str], references: Sequence[Sequence[str]]
-    ) -> None:
+    def __init__(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
         import numpy as np
 
         places: defaultdict[str, int] = defaultdict(count().__next__)
@@ -149,10 +180,11 @@ class _Block:
         sizes = [len(wanted) for wanted in references]
         self.starts = np.cumsum([0, *sizes[:-1]])  # where the pairs of each answer begin
         self.sizes = np.array(sizes)
-        self.corpus = CorpusStats()
+        self.bleu_stats: list[list[int]] = []
+        self.chrf_stats: list[list[int]] = []
 
     def scores(self, remove_stopwords: bool) -> list[dict[str, float]]:
-        """A dictionary for each answer; sets `corpus`."""
+        """A dictionary for each answer; fills the counts for the corpus, too."""
         import numpy as np
 
         per_pair = {
@@ -174,16 +206,14 @@ class _Block:
             found = rouge_words(text, remove_stopwords=remove_stopwords)
             return [numbers[word] for word in found]
 
-        listed = [words(text) for text in self.texts]
-        ids = _arrays(listed)
         # Lines are sentences; one that has no words is none. Most texts have but one.
-        lines = [
-            [line for line in map(words, text.split("\n")) if line] if "\n" in text else [whole]
-            for text, whole in zip(self.texts, listed, strict=True)
-        ]
+        lines = [[line for line in map(words, text.split("\n")) if line] for text in self.texts]
+        listed = [each[0] if len(each) == 1 else [*chain(*each)] for each in lines]
+        ids = _arrays(listed)
         sizes = np.array([len(each) for each in ids])
         common = overlaps(ids, self.pairs, 2)
-        lcs = np.array([lcs_length(listed[a], listed[b]) for a, b in self.pairs])
+        places = {b: places_of(listed[b]) for b in {b for _, b in self.pairs}}
+        lcs = np.array([lcs_length(listed[a], places[b], len(listed[b])) for a, b in self.pairs])
         union = lcs.copy()
         for at, (a, b) in enumerate(self.pairs):
             if len(lines[a]) > 1 or len(lines[b]) > 1:
@@ -211,9 +241,7 @@ class _Block:
         nothing = (sizes[self.answers] == 0) | (sizes[self.wanted] == 0)
         return {"exact_match": equal, "f1": np.where(nothing, equal, f1)}
 
-    def _f1(
-        self, common: NDArray[np.int64], sizes: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
+    def _f1(self, common: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
         """F1 of two bags: their overlap over the mean of their sizes; 0 of two empty ones."""
         import numpy as np
 
@@ -245,8 +273,8 @@ class _Block:
         )
         for i, group in zip(several, groups, strict=True):
             length = ours[group[0]]
-            together[i, 1] = min(theirs[group], key=lambda n: (abs(n - length), n))  # noqa: B023
-        self.corpus += CorpusStats(bleu=tuple(together.sum(axis=0).tolist()))
+            together[i, 1] = min(theirs[group], key=lambda n: (abs(n - length), n))
+        self.bleu_stats = together.tolist()
         return scores
 
     def _chrf(self) -> NDArray[np.float64]:
@@ -269,7 +297,7 @@ class _Block:
             start + int(scores[start : start + size].argmax())
             for start, size in zip(self.starts, self.sizes, strict=True)
         ]
-        self.corpus += CorpusStats(chrf=tuple(stats[best].sum(axis=0).ravel().tolist()))
+        self.chrf_stats = stats[best].reshape(len(best), -1).tolist()
         return scores
 
 
@@ -286,7 +314,7 @@ def _arrays(texts: Iterable[Sequence[int]]) -> list[Ids]:
 
 
 def _bleu(stats: Sequence[int], *, effective_order: bool) -> float:
-    """sacrebleu's BLEU of counts, smoothed its default way, from 0 to 1."""
+    """Sacrebleu's BLEU of counts, smoothed its default way, from 0 to 1."""
     from sacrebleu.metrics import BLEU
 
     ours, theirs, *counts = stats

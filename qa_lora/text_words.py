@@ -26,7 +26,7 @@ STOP_WORDS = frozenset(
 Articles, pronouns, prepositions, conjunctions, auxiliaries and a few adverbs: words that stand in
 any English text, whatever it is about."""
 
-_NO_WORD = re.compile(r"[^a-z0-9]+")
+_WORD = re.compile(r"[a-z0-9]+")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
@@ -39,7 +39,7 @@ def rouge_words(text: str, *, stem: bool = True, remove_stopwords: bool = False)
         stem: Replace words of more than three letters by their stems.
         remove_stopwords: Leave out :data:`STOP_WORDS`.
     """
-    words = _NO_WORD.sub(" ", text.lower()).split()
+    words = _WORD.findall(text.lower())
     if remove_stopwords:
         words = [word for word in words if word not in STOP_WORDS]
     return [stemmed for stemmed in map(_stem, words) if stemmed] if stem else words
@@ -60,13 +60,28 @@ def _stemming() -> Callable[[str], list[str]]:
 
 def squad_words(text: str) -> list[str]:
     """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+    words = text.lower().translate(_PUNCTUATION).split()
+    return [word for each in words for word in _without_articles(each)]
+
+
+@lru_cache(maxsize=2**17)
+def _without_articles(word: str) -> tuple[str, ...]:
+    # A dash that is no ASCII punctuation may still stand between an article and a word.
+    return tuple(_ARTICLES.sub(" ", word).split())
 
 
 def bleu_words(text: str) -> list[str]:
-    """The words of sacrebleu's tokenizer 13a: punctuation apart, case kept."""
-    words: list[str] = _tokenizer_13a()(text.rstrip()).split()
-    return words
+    """The words of sacrebleu's tokenizer 13a: punctuation apart, case kept.
+
+    It sees no further than from one space to the next, so that each piece is looked at once.
+    """
+    pieces = text.rstrip().split(" ")
+    return [word for piece in pieces if piece for word in _bleu_piece(piece)]
+
+
+@lru_cache(maxsize=2**17)
+def _bleu_piece(piece: str) -> tuple[str, ...]:
+    return tuple(_tokenizer_13a()(piece).split())
 
 
 @lru_cache(maxsize=1)

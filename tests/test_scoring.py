@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import string
 import subprocess
 import sys
 
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
 from sacrebleu.metrics import BLEU, CHRF
 
 from qa_lora.scoring import (
@@ -18,7 +21,7 @@ from qa_lora.scoring import (
     score_all,
     token_f1,
 )
-from qa_lora.text_words import STOP_WORDS
+from qa_lora.text_words import STOP_WORDS, bleu_words, rouge_words, squad_words
 
 TEXT = st.text(max_size=60)
 
@@ -124,6 +127,7 @@ def test_empty_texts_score_without_failing(prediction, reference):
     assert scores["exact_match"] == scores["f1"]
 
 
+@settings(deadline=None)
 @given(TEXT, st.lists(TEXT, min_size=1, max_size=3))
 def test_scores_stay_between_0_and_1(prediction, references):
     assert all(0.0 <= value <= 1.0 + 1e-12 for value in score(prediction, references).values())
@@ -201,7 +205,24 @@ def test_scores_are_those_of_rouge_score_squad_and_sacrebleu(rows):
 @settings(deadline=None)
 @given(TEXT, TEXT)
 def test_scores_agree_on_any_characters(prediction, reference):
-    assert score(prediction, [reference]) == pytest.approx(all_say(prediction, [reference]), abs=1e-9)
+    assert score(prediction, [reference]) == pytest.approx(
+        all_say(prediction, [reference]), abs=1e-9
+    )
+
+
+PIECES = st.lists(
+    st.sampled_from(["a.", ".", ",", "5", "1.5", "-", "x", " ", "  ", "\n", "\t", "-\n", "\u00a0", "&lt;",
+                     "<skipped>", "The", "(", "\u2014", "an", "'", "\u03a3", "\u0130", "$", "_", "\x85"])
+).map("".join)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(PIECES)
+def test_words_are_those_of_the_libraries_wherever_spaces_stand(text):
+    assert bleu_words(text) == BLEU().tokenizer(text.rstrip()).split()
+    assert rouge_words(text) == DefaultTokenizer(use_stemmer=True).tokenize(text)
+    bare = "".join(char for char in text.lower() if char not in string.punctuation)
+    assert squad_words(text) == re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
 
 def test_scores_agree_on_real_texts_whatever_is_scored_beside_them(monkeypatch):
@@ -227,7 +248,7 @@ def test_texts_with_more_characters_than_fit_a_number_are_counted_all_the_same()
 def test_corpus_scores_are_sacrebleus(rows):
     predictions = [p for p, _ in rows]
     columns = [[references[i] for _, references in rows] for i in range(2)]
-    found = score_all(predictions, [references for _, references in rows]).corpus.scores()
+    found = score_all(predictions, [references for _, references in rows]).corpus()
     assert found["bleu"] == pytest.approx(
         BLEU().corpus_score(predictions, columns).score / 100, abs=1e-9
     )
@@ -237,9 +258,9 @@ def test_corpus_scores_are_sacrebleus(rows):
 
 
 def test_corpus_scores_of_parts_add_up():
-    whole = score_all(REAL[:4], [[REAL[1], REAL[2]]] * 4).corpus
-    parts = [score_all([text], [[REAL[1], REAL[2]]]).corpus for text in REAL[:4]]
-    assert sum(parts, start=CorpusStats()) == whole
+    whole = score_all(REAL[:4], [[REAL[1], REAL[2]]] * 4)
+    parts = [score_all([text], [[REAL[1], REAL[2]]]).stats[0] for text in REAL[:4]]
+    assert sum(parts, start=CorpusStats()).scores() == whole.corpus()
 
 
 def test_stop_words_are_left_out_of_rouge_alone():
