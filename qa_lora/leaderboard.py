@@ -124,9 +124,7 @@ class Leaderboard:
             )
             for fingerprint in found
         ]
-        return sorted(
-            boards, key=lambda b: (len(b.standings), b.standings[0].run.id), reverse=True
-        )
+        return sorted(boards, key=lambda b: (len(b.standings), b.standings[0].run.id), reverse=True)
 
     def differing(self, standings: Iterable[Standing]) -> dict[str, dict[str, Any]]:
         """The settings that are not the same for all, by name, for each run's id its value.

@@ -118,8 +118,10 @@ def _facts(report: Report, metric: str, system: str) -> str:
     gain = report.differences[system].get(FACT_ACCURACY)
     lost = gain is not None and gain["high"] < 0
     but = " But the" if lost else " The"
-    return f"{but} right fact is in {after:.0%} of the answers, {before:.0%} of the base's.".replace(
-        "%", " %"
+    return (
+        f"{but} right fact is in {after:.0%} of the answers, {before:.0%} of the base's.".replace(
+            "%", " %"
+        )
     )
 
 

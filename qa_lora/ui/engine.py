@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from qa_lora import runs, turns
 from qa_lora.config import TrainConfig
-from qa_lora.errors import QALoRAError, RunError
+from qa_lora.errors import RunError
 from qa_lora.ui.jobs import Job, Order, work
 from qa_lora.ui.line import Line, Ticket
 from qa_lora.ui.series import Followers

@@ -14,6 +14,7 @@ from qa_lora.files import replaced_file
 from qa_lora.formulas import neutralise
 from qa_lora.report import Report
 from qa_lora.report_files import column_names
+from qa_lora.report_markdown import to_markdown
 from qa_lora.ui.evaluate.plots import plots
 
 __all__ = ["Downloads", "to_csv", "to_json", "to_zip", "write_downloads"]
@@ -68,7 +69,7 @@ def to_zip(report: Report) -> bytes:
     paths = {title: f"plots/{name}.svg" for title, (name, _) in pictures.items()}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("report.md", report.to_markdown(paths))
+        file.writestr("report.md", to_markdown(report, paths))
         for title, (_, svg) in pictures.items():
             file.writestr(paths[title], svg)
     return out.getvalue()

@@ -37,7 +37,7 @@ STATISTICS = {
 BESIDE = {
     "length_ratio": (
         "Length ratio",
-        "Words of all answers over words of the references nearest to them in length; 1 is as long.",
+        "Words of all answers over words of the references nearest to them in length.",
     ),
     "cut": ("Cut", "Share of answers that ended only because they were as long as allowed."),
     "empty": ("Empty", "Share of answers without a word."),

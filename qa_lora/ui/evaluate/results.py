@@ -1,7 +1,8 @@
-"""The Evaluate tab: score held-out rows, or open what was scored before."""
+"""A finished evaluation: headline, tables, charts, rows and files to take away."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,20 +11,29 @@ from typing import Any
 import gradio as gr
 
 from qa_lora.errors import QALoRAError
-from qa_lora.report import Report
-from qa_lora.report_files import list_reports, load_report
+from qa_lora.report import BASE, TUNED
+from qa_lora.report_files import list_reports, read_report
+from qa_lora.slices import SLICES
 from qa_lora.ui import charts
-from qa_lora.ui import evaluate_view as view
 from qa_lora.ui.engine import Engine
-from qa_lora.ui.export import write_downloads
-from qa_lora.ui.header import Header
-from qa_lora.ui.train_view import headline_html
+from qa_lora.ui.evaluate.charts import gain_chart, scatter_chart
+from qa_lora.ui.evaluate.exports import write_downloads
+from qa_lora.ui.evaluate.metrics import metric_name
+from qa_lora.ui.evaluate.rows import FILTERS, chosen_rows, rows_html
+from qa_lora.ui.evaluate.table import (
+    beside_html,
+    headline_html,
+    metrics_html,
+    slices_html,
+    system_name,
+)
 from qa_lora.ui.words import note
 
-__all__ = ["EvaluateTab", "build_evaluate", "wire_evaluate"]
+__all__ = ["Results", "Shown", "build_results", "wire_results"]
 
 Update = dict[Any, Any]
 PAGE = 20
+MOST_LISTED = 30
 NOTHING = (
     '<div class="empty"><b>Nothing scored yet</b>Press Score to answer held-out questions with '
     "base and tuned model and compare them with the references.</div>"
@@ -32,233 +42,264 @@ NO_ADAPTER = (
     '<div class="empty"><b>This run has no adapter yet</b>Open Train and press Start, or choose '
     "another run on top.</div>"
 )
-SPLITS = [
-    ("test: never seen in training", "test"),
-    ("validation", "validation"),
-    ("train", "train"),
-]
-METRICS = ["rougeL", "rouge1", "rouge2", "rougeLsum", "rougeSU4", "f1", "exact_match"]
 
 
 @dataclass(frozen=True)
-class EvaluateTab:
-    """The tab's components."""
+class Results:
+    """The components below the form."""
 
-    tab: Any
-    split: Any
-    rows: Any
-    start: Any
     past: Any
-    clock: Any
-    progress: Any
     headline: Any
     metrics: Any
-    charts: Any
+    beside: Any
+    options: Any
+    system: Any
+    metric: Any
+    by: Any
+    both: Any
     gain: Any
     scatter: Any
-    options: Any
+    parts: Any
+    filters: Any
     which: Any
-    metric: Any
     table: Any
     more: Any
     shown: Any
+    files: Any
     as_csv: Any
     as_json: Any
+    as_parquet: Any
+    as_report: Any
 
-    def result(self) -> list[Any]:
+    def view(self) -> list[Any]:
+        """What decides what is seen of the run in view."""
+        return [self.past, self.system, self.metric, self.by, self.which]
+
+    def looks(self) -> list[Any]:
+        """What changes with the selectors."""
+        return [
+            self.metrics, self.gain, self.scatter, self.parts, self.table, self.more, self.shown,
+        ]  # fmt: skip
+
+    def all(self) -> list[Any]:
         """What changes when another evaluation is shown."""
         return [
-            self.past, self.headline, self.metrics, self.charts, self.gain, self.scatter,
-            self.options, self.table, self.more, self.shown, self.as_csv, self.as_json, self.start,
+            *self.looks(), self.past, self.headline, self.beside, self.options, self.system,
+            self.metric, self.both, self.filters, self.files, self.as_csv, self.as_json,
+            self.as_parquet, self.as_report,
         ]  # fmt: skip
 
 
-def build_evaluate(tab: Any) -> EvaluateTab:
-    """Lay the tab out."""
-    with gr.Row(equal_height=False, elem_id="evaluate-form"):
-        split = gr.Dropdown(
-            SPLITS, value="test", label="Questions", elem_id="split", min_width=170, scale=3
-        )
-        rows = gr.Number(
-            200,
-            label="At most, rows",
-            minimum=1,
-            precision=0,
-            placeholder="all",
-            elem_id="rows",
-            min_width=110,
-        )
-        past = gr.Dropdown(
-            [], label="Finished evaluations", elem_id="past", interactive=True,
-            allow_custom_value=True, min_width=190, scale=3,
-        )  # fmt: skip
-        start = gr.Button("Score", variant="primary", elem_id="score", min_width=110)
-    clock = gr.Timer(0.5, active=False)
-    progress = gr.HTML("", elem_id="progress", js_on_load=None)
-    headline = gr.HTML(NOTHING, elem_id="headline", js_on_load=None)
-    metrics = gr.HTML("", elem_id="metrics", js_on_load=None)
-    with gr.Row(visible=False, elem_id="options", equal_height=False) as options:
-        which = gr.Radio(
-            list(view.FILTERS),
-            value="Best",
-            label="Rows shown",
-            elem_id="which",
-            scale=3,
-            min_width=290,
-        )
-        metric = gr.Dropdown(
-            [(view.metric_name(m), m) for m in METRICS], value="rougeL", label="Sorted by gain in",
-            elem_id="metric", min_width=150, interactive=True, scale=2,
-        )  # fmt: skip
-        as_csv = gr.DownloadButton("Download CSV", elem_id="as-csv", min_width=120, size="md")
-        as_json = gr.DownloadButton("Download JSON", elem_id="as-json", min_width=120, size="md")
-    with gr.Row(visible=False, elem_id="score-charts") as both:
-        gain = gr.HTML("", elem_id="gain", min_width=300, js_on_load=charts.HOVER)
-        scatter = gr.HTML("", elem_id="scatter", min_width=300, js_on_load=charts.HOVER)
-    table = gr.HTML("", elem_id="row-table", js_on_load=None)
-    more = gr.Button("Show more", visible=False, elem_id="more")
-    shown = gr.State(PAGE)
-    return EvaluateTab(
-        tab, split, rows, start, past, clock, progress, headline, metrics, both, gain, scatter,
-        options, which, metric, table, more, shown, as_csv, as_json,
-    )  # fmt: skip
-
-
-def wire_evaluate(engine: Engine, header: Header, tab: EvaluateTab, downloads: Path) -> None:
-    """Connect the tab's events.
+class Shown:
+    """Reads and draws evaluations for all pages.
 
     Args:
         engine: What the server holds.
-        header: The shared header.
         tab: The components.
         downloads: A folder of this process for the files that are offered.
     """
 
-    @lru_cache(maxsize=4)
-    def read(run_id: str, number: int) -> Report:
-        run = engine.find(run_id)
-        if run is None:
-            raise QALoRAError(f"There is no run {run_id}.")
-        return load_report(run, number)
+    def __init__(self, engine: Engine, tab: Results, downloads: Path) -> None:
+        self.engine = engine
+        self.tab = tab
+        self.downloads = downloads
+        self._read = lru_cache(maxsize=4)(read_report)
+        self._numbers = lru_cache(maxsize=256)(_numbers)
 
-    def show(run_id: str | None, number: object, which: str, metric: str) -> Update:
-        """One finished evaluation of the run; the newest unless another one was chosen."""
-        run = engine.find(run_id)
+    def show(
+        self,
+        run_id: str | None,
+        number: object,
+        system: str | None,
+        metric: str,
+        by: str,
+        which: str,
+        newest: int | None = None,
+    ) -> Update:
+        """One finished evaluation of the run; the newest unless another one was chosen.
+
+        Args:
+            run_id: The run in view.
+            number: The evaluation that was chosen.
+            system: Which adapter of it is looked at.
+            metric: By which metric.
+            by: How its questions are cut into parts.
+            which: Which rows are shown.
+            newest: An evaluation that has just ended, to be shown in any case.
+        """
+        tab = self.tab
+        run = self.engine.find(run_id)
         numbers = list_reports(run.evaluations_dir) if run else []
-        ready = run is not None and run.has_adapter() and not run.alive()
-        number = number if number in numbers else (numbers[-1] if numbers else None)
-        hidden = {
+        number = number if newest is None else newest
+        if number not in numbers:
+            number = numbers[-1] if numbers else None
+        hidden: Update = {
             tab.past: gr.Dropdown(choices=[], value=None),
-            tab.metrics: "",
-            tab.charts: gr.Row(visible=False),
             tab.options: gr.Row(visible=False),
-            tab.table: "",
+            tab.both: gr.Row(visible=False),
+            tab.filters: gr.Row(visible=False),
+            tab.files: gr.Row(visible=False),
             tab.more: gr.Button(visible=False),
-            tab.start: gr.Button(interactive=ready),
+            **dict.fromkeys([tab.metrics, tab.beside, tab.parts, tab.table], ""),
         }
         if run is None or not isinstance(number, int):
+            ready = run is not None and run.has_adapter() and not run.alive()
             return {**hidden, tab.headline: NOTHING if ready else NO_ADAPTER}
         try:
-            report = read(run.id, number)
-            choices = [(_label(read(run.id, n)), n) for n in reversed(numbers[-30:])]
-            as_csv, as_json = write_downloads(report, f"{run.id}-evaluation-{number}", downloads)
+            folder = run.evaluations_dir
+            report = self._read(folder, number)
+            choices = [(self._label(folder, n), n) for n in reversed(numbers[-MOST_LISTED:])]
+            if number not in numbers[-MOST_LISTED:]:
+                choices.append((self._label(folder, number), number))
+            files = write_downloads(
+                report,
+                f"{run.id}-evaluation-{number}",
+                self.downloads,
+                folder / f"{number}.parquet",
+            )
         except (QALoRAError, OSError) as error:
             return {**hidden, tab.headline: note(str(error), "bad")}
+        adapters = [name for name in report.systems if name != BASE]
+        system = system if system in adapters else TUNED
+        metric = metric if metric in report.metrics else "rougeL"
+        named = [(system_name(n) if n != TUNED else f"Tuned ({run.id})", n) for n in adapters]
         return {
             tab.past: gr.Dropdown(choices=choices, value=number),
-            tab.headline: headline_html(
-                report.rows, report.base, report.tuned, report.difference, report.split
-            ),
-            tab.metrics: view.metrics_html(report),
-            tab.charts: gr.Row(visible=True),
+            tab.headline: headline_html(report, run.id),
+            tab.beside: beside_html(report),
             tab.options: gr.Row(visible=True),
-            tab.as_csv: as_csv,
-            tab.as_json: as_json,
-            tab.start: gr.Button(interactive=ready),
-            **rows(run_id, number, which, metric, PAGE),
+            tab.system: gr.Dropdown(choices=named, value=system, visible=len(adapters) > 1),
+            tab.metric: gr.Dropdown(
+                choices=[(metric_name(name), name) for name in report.metrics], value=metric
+            ),
+            tab.both: gr.Row(visible=True),
+            tab.filters: gr.Row(visible=True),
+            tab.files: gr.Row(visible=True),
+            tab.as_csv: files.csv,
+            tab.as_json: files.json,
+            tab.as_parquet: gr.DownloadButton(
+                value=files.parquet, visible=files.parquet is not None
+            ),
+            tab.as_report: files.report,
+            **self.look(run_id, number, system, metric, by, which),
         }
 
-    def rows(run_id: str | None, number: object, which: str, metric: str, shown: int) -> Update:
-        """Charts and rows of the evaluation in view."""
-        if not isinstance(number, int) or run_id is None:
+    def look(
+        self,
+        run_id: str | None,
+        number: object,
+        system: str,
+        metric: str,
+        by: str,
+        which: str,
+        shown: int = PAGE,
+    ) -> Update:
+        """The evaluation in view as the selectors say."""
+        tab, run = self.tab, self.engine.find(run_id)
+        if not isinstance(number, int) or run is None:
             return {tab.table: ""}
-        report = read(run_id, number)
-        chosen = view.chosen_rows(report, which, metric)
-        texts = [row.question for row in report.examples]
-        base = [row.base_scores.get(metric, 0.0) for row in report.examples]
-        tuned = [row.tuned_scores.get(metric, 0.0) for row in report.examples]
-        gains = [b - a for a, b in zip(base, tuned, strict=True)]
-        name = view.metric_name(metric)
+        try:
+            report = self._read(run.evaluations_dir, number)
+        except QALoRAError as error:
+            return {tab.table: note(str(error), "bad")}
+        system = system if system in report.systems[1:] else TUNED
+        metric = metric if metric in report.metrics else "rougeL"
+        by = by if by in SLICES else SLICES[0]
+        chosen = chosen_rows(report, which, metric, system)
+        rows = [row for row in report.examples if row.gain(metric, system) is not None]
+        texts = [row.question for row in rows]
+        base, other = ([row.scores[who][metric] for row in rows] for who in (BASE, system))
+        gains = [b - a for a, b in zip(base, other, strict=True)]
+        name = metric_name(metric)
         return {
-            tab.gain: charts.gain_chart(gains, texts, name),
-            tab.scatter: charts.scatter_chart(base, tuned, texts, name),
-            tab.table: view.rows_html(chosen, metric, shown),
+            tab.metrics: metrics_html(report, system),
+            tab.gain: gain_chart(gains, texts, name),
+            tab.scatter: scatter_chart(base, other, texts, name),
+            tab.parts: slices_html(report.slices(by, metric, system), metric, by),
+            tab.table: rows_html(chosen, metric, shown, system),
             tab.more: gr.Button(visible=len(chosen) > shown),
             tab.shown: shown,
         }
 
-    def more(run_id: str | None, number: object, which: str, metric: str, shown: int) -> Update:
-        return rows(run_id, number, which, metric, shown + PAGE)
+    def more(self, *view: Any) -> Update:
+        """The same with more rows."""
+        return self.look(*view[:-1], view[-1] + PAGE)
 
-    def first(run_id: str | None, number: object, which: str, metric: str) -> Update:
-        return rows(run_id, number, which, metric, PAGE)
-
-    def start(run_id: str | None, split: str, limit: float | None) -> Update:
-        run = engine.find(run_id)
-        if run is None or not run.has_adapter():
-            return {tab.progress: note("This run has no adapter yet.", "warn")}
-        if limit is not None and limit < 1:
-            return {tab.progress: note("Rows must be 1 or more; leave it empty for all.", "bad")}
-        try:
-            job = engine.score(run, split, int(limit) if limit else None)
-        except QALoRAError as error:
-            return {tab.progress: note(str(error), "warn"), tab.clock: gr.Timer(active=True)}
-        return {
-            tab.progress: view.job_html(job),
-            tab.clock: gr.Timer(active=True),
-            tab.start: gr.Button(interactive=False),
-        }
-
-    def tick(run_id: str | None, number: object, which: str, metric: str) -> Update:
-        """Progress of a scoring; its result once it is there."""
-        job = engine.jobs.get(run_id or "")
-        busy = job is not None and job.busy
-        update: Update = {tab.progress: view.job_html(job)}
-        if not busy:
-            newest = job.number if job is not None and job.state == "done" else number
-            update |= show(run_id, newest, which, metric)
-            update[tab.clock] = gr.Timer(active=False)
-        return update
-
-    def open_tab(run_id: str | None, number: object, which: str, metric: str) -> Update:
-        """The tab comes into view, or another run does: a scoring may be under way."""
-        job = engine.jobs.get(run_id or "")
-        if job is not None and job.busy:
-            return {
-                **show(run_id, number, which, metric),
-                tab.start: gr.Button(interactive=False),
-                tab.progress: view.job_html(job),
-                tab.clock: gr.Timer(active=True),
-            }
-        return {**show(run_id, number, which, metric), tab.progress: ""}
-
-    quiet: dict[str, Any] = {
-        "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
-    }  # fmt: skip
-    looked = [header.run, tab.past, tab.which, tab.metric]
-    everything = [*tab.result(), tab.progress, tab.clock]
-    tab.start.click(
-        start, [header.run, tab.split, tab.rows], [tab.progress, tab.clock, tab.start], **quiet
-    )
-    tab.clock.tick(tick, looked, everything, **quiet)
-    gr.on([tab.tab.select, header.run.change], open_tab, looked, everything, **quiet)
-    tab.past.input(show, looked, tab.result(), **quiet)
-    listed = [tab.gain, tab.scatter, tab.table, tab.more, tab.shown]
-    gr.on([tab.which.change, tab.metric.change], first, looked, listed, **quiet)
-    tab.more.click(more, [*looked, tab.shown], listed, **quiet)
+    def _label(self, folder: Path, number: int) -> str:
+        return self._numbers(folder, number, (folder / f"{number}.json").stat().st_mtime_ns)
 
 
-def _label(report: Report) -> str:
+def _numbers(folder: Path, number: int, changed: int) -> str:
     """A finished evaluation in a list."""
+    try:
+        report = read_report(folder, number, examples=False)
+    except QALoRAError:
+        return f"{number}: damaged"
     gain = report.difference["rougeL"]["mean"]
-    return f"{report.number}: {report.split}, {report.rows:,} questions, ROUGE-L {gain:+.2f}"
+    of = "" if report.complete else f" of {report.asked:,} (stopped)"
+    what = str(report.settings.get("data", "file")) if report.split == "file" else report.split
+    others = len(report.systems) - 2
+    more = f", {others} other adapter{'s' * (others > 1)}" if others else ""
+    return f"{number}: {what}, {report.rows:,}{of} questions, ROUGE-L {gain:+.2f}{more}"
+
+
+def build_results() -> Results:
+    """Lay them out."""
+    past = gr.Dropdown(
+        [], label="Finished evaluations", elem_id="past", interactive=True,
+        allow_custom_value=True,
+    )  # fmt: skip
+    headline = gr.HTML(NOTHING, elem_id="headline", js_on_load=None)
+    with gr.Row(visible=False, elem_id="options", equal_height=False) as options:
+        system = gr.Dropdown(
+            [], label="Adapter", elem_id="system", min_width=190, interactive=True, visible=False
+        )
+        metric = gr.Dropdown(
+            [("ROUGE-L", "rougeL")], value="rougeL", label="Metric of charts and rows",
+            elem_id="metric", min_width=170, interactive=True,
+        )  # fmt: skip
+        by = gr.Dropdown(
+            [(name.capitalize(), name) for name in SLICES], value=SLICES[1], label="Parts by",
+            elem_id="by", min_width=170, interactive=True,
+        )  # fmt: skip
+    metrics = gr.HTML("", elem_id="metrics", js_on_load=None)
+    with gr.Row(visible=False, elem_id="score-charts") as both:
+        gain = gr.HTML("", elem_id="gain", min_width=300, js_on_load=charts.HOVER)
+        scatter = gr.HTML("", elem_id="scatter", min_width=300, js_on_load=charts.HOVER)
+    parts = gr.HTML("", elem_id="parts", js_on_load=None)
+    beside = gr.HTML("", elem_id="beside", js_on_load=None)
+    with gr.Row(visible=False, elem_id="files", equal_height=False) as files:
+        buttons = [
+            gr.DownloadButton(label, elem_id=name, min_width=100, size="md")
+            for label, name in (
+                ("CSV", "as-csv"), ("JSON", "as-json"), ("Parquet", "as-parquet"),
+                ("Report (Markdown, plots)", "as-report"),
+            )
+        ]  # fmt: skip
+    with gr.Row(visible=False, elem_id="filters", equal_height=False) as filters:
+        which = gr.Radio(
+            list(FILTERS), value="Best", label="Rows shown", elem_id="which", min_width=290
+        )
+    table = gr.HTML("", elem_id="row-table", js_on_load=None)
+    more = gr.Button("Show more", visible=False, elem_id="more")
+    shown = gr.State(PAGE)
+    return Results(
+        past, headline, metrics, beside, options, system, metric, by, both, gain, scatter, parts,
+        filters, which, table, more, shown, files, *buttons,
+    )  # fmt: skip
+
+
+def wire_results(run: Any, tab: Results, shown: Shown, quiet: dict[str, Any]) -> None:
+    """Connect their events.
+
+    Args:
+        run: The component of the run in view.
+        tab: The components.
+        shown: Draws them.
+        quiet: How handlers that compute little are connected.
+    """
+    looked: Sequence[Any] = [run, *tab.view()]
+    selectors = [tab.system.input, tab.metric.input, tab.by.input, tab.which.change]
+    tab.past.input(shown.show, looked, tab.all(), **quiet)
+    gr.on(selectors, shown.look, looked, tab.looks(), trigger_mode="always_last", **quiet)
+    tab.more.click(shown.more, [*looked, tab.shown], tab.looks(), **quiet)

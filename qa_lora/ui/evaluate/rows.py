@@ -36,9 +36,7 @@ def chosen_rows(
     return [row for _, row in known]
 
 
-def rows_html(
-    rows: Sequence[ExampleResult], metric: str, shown: int, system: str = TUNED
-) -> str:
+def rows_html(rows: Sequence[ExampleResult], metric: str, shown: int, system: str = TUNED) -> str:
     """Rows as cards: question, reference, both answers with differences marked, both scores."""
     if not rows:
         return '<div class="empty"><b>No such rows</b>Choose another filter.</div>'

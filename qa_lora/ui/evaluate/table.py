@@ -13,7 +13,14 @@ from qa_lora.ui.evaluate.metrics import BESIDE, STATISTICS, metric_help, metric_
 from qa_lora.ui.words import duration, note
 from qa_lora.verdict import verdict
 
-__all__ = ["beside_html", "headline_html", "metrics_html", "slices_html", "span_html", "system_name"]
+__all__ = [
+    "beside_html",
+    "headline_html",
+    "metrics_html",
+    "slices_html",
+    "span_html",
+    "system_name",
+]
 
 SPLITS = {"test": "held-out", "validation": "validation", "train": "train"}
 
@@ -52,7 +59,7 @@ def headline_html(report: Report, run_id: str) -> str:
     return (
         f'<div class="headline is-{found.kind}"><div class="big">{escape(found.title)} '
         f'<span class="nowrap">{numbers}</span></div><p>{escape(found.text)}</p>'
-        f'<p>On {report.rows:,}{of} {questions}, 95 % interval in brackets{took}.</p></div>'
+        f"<p>On {report.rows:,}{of} {questions}, 95 % interval in brackets{took}.</p></div>"
         f"{incomplete_html(report)}"
     )
 
