@@ -22,6 +22,8 @@ class Verdict:
     kind: Literal["better", "worse", "unclear"]
     title: str
     text: str
+    system: str
+    """The best adapter, which it is about."""
 
 
 def verdict(
@@ -42,22 +44,23 @@ def verdict(
     )
     best = adapters[0]
     kind, text = _against_base(report, metric, best)
+    lost = metric != FACT_ACCURACY and _lost_facts(report, best)
     if len(adapters) == 1:
-        titles = {
-            "better": "Tuning paid.",
+        title = {
+            "better": "Tuning paid, but facts were lost." if lost else "Tuning paid.",
             "worse": "Tuning made it worse.",
-            "unclear": "No clear difference.",
-        }
-        title = titles[kind]
+            "unclear": "No clear gain, and facts were lost." if lost else "No clear difference.",
+        }[kind]
     else:
         who = called.get(best, best)
         title = {
-            "better": f"Tuning paid; the best of {len(adapters)} adapters is {who}.",
+            "better": f"Tuning paid{', but facts were lost' if lost else ''}; the best of "
+            f"{len(adapters)} adapters is {who}.",
             "worse": f"None of {len(adapters)} adapters is better than the base.",
             "unclear": f"None of {len(adapters)} adapters is clearly better than the base.",
         }[kind]
         text += _against_second(report, metric, best, adapters[1], called)
-    return Verdict(kind, title, text + _facts(report, metric, best))
+    return Verdict(kind, title, text + _facts(report, metric, best), best)
 
 
 def _against_base(
@@ -81,7 +84,7 @@ def _against_base(
         f"true change lies {span}"
     )
     if low > 0 or high < 0:
-        text += f", but among all scores looked at, chance gives such a one too easily (p {_p(p_value)})"
+        text += f", but of so many scores chance moves one this far too easily (p {_p(p_value)})"
     text += "."
     least = gain.get("detectable")
     if least:
@@ -115,18 +118,20 @@ def _facts(report: Report, metric: str, system: str) -> str:
     after = report.scores[system].get(FACT_ACCURACY)
     if metric == FACT_ACCURACY or before is None or after is None:
         return ""
+    lost = _lost_facts(report, system)
+    facts = f"right fact is in {after:.0%} of the answers, {before:.0%} of the base's."
+    return f" {'But the' if lost else 'The'} {facts.replace('%', ' %')}"
+
+
+def _lost_facts(report: Report, system: str) -> bool:
     gain = report.differences[system].get(FACT_ACCURACY)
-    lost = gain is not None and gain["high"] < 0
-    but = " But the" if lost else " The"
-    return (
-        f"{but} right fact is in {after:.0%} of the answers, {before:.0%} of the base's.".replace(
-            "%", " %"
-        )
-    )
+    return gain is not None and gain["high"] < 0
 
 
 def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"
+    """With two places, or three where two would hide on which side of zero it is."""
+    places = 3 if value and round(value, 2) == 0 else 2
+    return f"{round(value, places) + 0.0:+.{places}f}"
 
 
 def _p(value: float) -> str:

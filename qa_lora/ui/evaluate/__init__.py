@@ -10,8 +10,9 @@ import gradio as gr
 
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate.board import BoardTab, build_board, wire_board
-from qa_lora.ui.evaluate.ordering import Form, build_form, wire_form
-from qa_lora.ui.evaluate.results import Results, Shown, build_results, wire_results
+from qa_lora.ui.evaluate.form import Form, build_form, wire_form
+from qa_lora.ui.evaluate.results import Results, build_results
+from qa_lora.ui.evaluate.shown import Shown, wire_results
 from qa_lora.ui.header import Header
 
 __all__ = ["EvaluateTab", "build_evaluate", "wire_evaluate"]

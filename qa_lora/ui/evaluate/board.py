@@ -14,7 +14,7 @@ from qa_lora.ui import charts
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate.charts import COLOURS, Curve, curves_chart
 from qa_lora.ui.evaluate.metrics import STATISTICS, metric_help, metric_name, term
-from qa_lora.ui.evaluate.table import span_html
+from qa_lora.ui.evaluate.table import interval, reach_of, signed, span_html
 from qa_lora.ui.series import Followers
 
 __all__ = ["BoardTab", "board_html", "build_board", "wire_board"]
@@ -72,8 +72,7 @@ def board_html(
     """
     ranked = board.ranked(metric)[:MOST_SHOWN]
     gains = [gain for each in ranked if (gain := each.differences.get(metric))]
-    reach = max([0.05, *(abs(gain[end]) for gain in gains for end in ("low", "high"))])
-    reach = next((step for step in (0.05, 0.1, 0.2, 0.5) if reach <= step), 1.0)
+    reach = reach_of(gains)
     heads = "".join(f"<th>{escape(_setting(name))}</th>" for name in differing)
     name = term(metric_name(metric), metric_help(metric))
     rows = "".join(
@@ -112,7 +111,7 @@ def _row(
     score, base = each.scores.get(metric), each.base.get(metric)
     written, drawn = "–", ""
     if gain is not None:
-        written = f"{gain['mean'] + 0.0:+.3f} [{gain['low'] + 0.0:.2f}, {gain['high'] + 0.0:.2f}]"
+        written = f"{signed(gain['mean'], 3)} {interval(gain)}"
         drawn = span_html(gain, reach)
     older = (
         " <abbr title='The run was trained on after this evaluation: score it again.'>older adapter"

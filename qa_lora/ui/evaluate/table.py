@@ -16,7 +16,10 @@ from qa_lora.verdict import verdict
 __all__ = [
     "beside_html",
     "headline_html",
+    "interval",
     "metrics_html",
+    "reach_of",
+    "signed",
     "slices_html",
     "span_html",
     "system_name",
@@ -39,9 +42,8 @@ def headline_html(report: Report, run_id: str) -> str:
     """
     names = {TUNED: run_id} if len(report.systems) > 2 else {}
     found = verdict(report, names=names)
-    gain = report.difference["rougeL"]
-    before, after = report.base["rougeL"], report.tuned["rougeL"]
-    low, high, mean = (round(gain[key], 2) + 0.0 for key in ("low", "high", "mean"))
+    gain = report.differences[found.system]["rougeL"]
+    before, after = (report.scores[name]["rougeL"] for name in (BASE, found.system))
     sure = "" if found.kind == "better" else " none"
     plural = "" if report.rows == 1 else "s"
     of = f" of {report.asked:,}" if report.asked > report.rows else ""
@@ -54,7 +56,7 @@ def headline_html(report: Report, run_id: str) -> str:
     numbers = (
         f'{term("ROUGE-L", metric_help("rougeL"))} <span class="base">{before:.2f}</span> → '
         f'<span class="tuned">{after:.2f}</span> '
-        f'<span class="gain{sure}">{mean:+.2f} [{low:.2f}, {high:.2f}]</span>'
+        f'<span class="gain{sure}">{signed(gain["mean"])} {interval(gain)}</span>'
     )
     return (
         f'<div class="headline is-{found.kind}"><div class="big">{escape(found.title)} '
@@ -83,7 +85,7 @@ def metrics_html(report: Report, system: str = TUNED) -> str:
         system: The adapter whose difference from the base is shown.
     """
     gains = report.differences[system]
-    reach = _reach([gains[name] for name in report.metrics if name in gains])
+    reach = reach_of([gains[name] for name in report.metrics if name in gains])
     adjusted = any("p_adjusted" in gain for gain in gains.values())
     detectable = any(gain.get("detectable") is not None for gain in gains.values())
     heads = "".join(
@@ -133,8 +135,8 @@ def _metric_row(
         ends.append("–" if least is None else f"{least:.3f}")
     written = "".join(f"<td class='n'>{text}</td>" for text in ends)
     return (
-        f"<tr>{cells}<td class='n'>{gain['mean'] + 0.0:+.3f}</td>"
-        f"<td class='n'>[{gain['low'] + 0.0:.2f}, {gain['high'] + 0.0:.2f}]</td>"
+        f"<tr>{cells}<td class='n'>{signed(gain['mean'], 3)}</td>"
+        f"<td class='n'>{interval(gain)}</td>"
         f"<td>{span_html(gain, reach)}</td>{written}</tr>"
     )
 
@@ -145,10 +147,24 @@ def _p(value: float | None) -> str:
     return "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _reach(gains: Sequence[Mapping[str, Any]]) -> float:
+def reach_of(gains: Sequence[Mapping[str, Any]]) -> float:
     """The least round number that no interval goes beyond."""
     most = max((abs(gain[end]) for gain in gains for end in ("low", "high")), default=1.0)
-    return next((step for step in (0.05, 0.1, 0.2, 0.5) if most <= step), 1.0)
+    return next((step for step in (0.05, 0.1, 0.2, 0.3, 0.5, 0.75) if most <= step), 1.0)
+
+
+def signed(value: float, places: int = 2) -> str:
+    """A difference with its sign; zero has a plus."""
+    return f"{round(value, places) + 0.0:+.{places}f}"
+
+
+def interval(gain: Mapping[str, float]) -> str:
+    """An interval in brackets; an end near zero shows on which side of it it is."""
+    ends = []
+    for value in (gain["low"], gain["high"]):
+        places = 3 if value and round(value, 2) == 0 else 2
+        ends.append(f"{round(value, places) + 0.0:.{places}f}")
+    return f"[{', '.join(ends)}]"
 
 
 def span_html(gain: Mapping[str, float], reach: float) -> str:
@@ -222,12 +238,11 @@ def slices_html(parts: Sequence[Slice], metric: str, by: str) -> str:
     if not parts:
         return f'<div class="empty"><b>No such questions</b>None has a score in {name}.</div>'
     gains = [vars(part.gain) for part in parts]
-    reach = _reach(gains)
+    reach = reach_of(gains)
     rows = "".join(
         f"<tr><td class='wraps'>{escape(part.name)}</td><td class='n'>{part.count:,}</td>"
         f"<td class='bars'>{_bar('base', part.base)}{_bar('tuned', part.score)}</td>"
-        f"<td class='n'>{part.gain.mean + 0.0:+.2f} "
-        f"[{part.gain.low + 0.0:.2f}, {part.gain.high + 0.0:.2f}]</td>"
+        f"<td class='n'>{signed(part.gain.mean)} {interval(gain)}</td>"
         f"<td>{span_html(gain, reach)}</td></tr>"
         for part, gain in zip(parts, gains, strict=True)
     )
