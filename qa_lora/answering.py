@@ -112,15 +112,6 @@ class Answerer:
         """That of the tuned system."""
         return self._adapters[TUNED].tokenizer
 
-    def tokenizer_of(self, system: str) -> PreTrainedTokenizerBase:
-        """That of any system.
-
-        Raises:
-            ConfigError: If there is no such system.
-        """
-        who = self._who(system)
-        return self.base_tokenizer if who is None else who.tokenizer
-
     @property
     def template(self) -> PromptTemplate:
         """How a question becomes a prompt of base and tuned."""
