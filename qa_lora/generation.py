@@ -67,7 +67,7 @@ class Answer:
     """What the reader should know about it, such as a prompt that was too long."""
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """Raised by a generation that was asked to stop."""
 
 

@@ -12,7 +12,7 @@ from qa_lora.packed.attention import Group, attend, group_rows
 from qa_lora.packed.layers import ACTIVATIONS, Norm
 from qa_lora.packed.linear import joined
 
-__all__ = ["Attention", "DecoderLayer", "FeedForward", "StepModel"]
+__all__ = ["Attention", "DecoderLayer", "FeedForward", "StepModel", "TokenRows"]
 
 
 class Linear:

@@ -31,7 +31,7 @@ STEERED_BY = (
     "suppress_tokens",
     "watermarking_config",
 )
-"""Settings that a model may bring along, by which `generate` takes other than the likeliest token."""
+"""Settings of a model's own by which `generate` takes other than the likeliest token."""
 
 
 def why_not(model: PeftModel, adapter: str | None, settings: GenerationSettings) -> str | None:
@@ -74,7 +74,7 @@ def _why_not_weights(base: Any) -> str | None:
         elif isinstance(module, torch.nn.Linear):
             if type(module) is not torch.nn.Linear:
                 return f"{name} is a {type(module).__name__}"
-            if module.bias is not None and ".lora_B." not in name:
+            if getattr(module, "bias", None) is not None and ".lora_B." not in name:
                 return f"{name} has a bias"
     devices = {p.device for p in base.parameters()}
     if len(devices) > 1 or any(device.type == "meta" for device in devices):
