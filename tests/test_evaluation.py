@@ -253,12 +253,14 @@ def test_an_evaluation_stopped_in_its_first_group_gives_no_report(run, answerer)
 
 def test_a_stopped_evaluation_keeps_the_finished_groups(run, answerer, monkeypatch):
     monkeypatch.setattr("qa_lora.evaluation.FIRST_GROUP", 4)
-    asked = 0
+    calls = 0
 
     def should_stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 6  # after each of 4 answers, and for the losses of two systems
+        nonlocal calls
+        calls += 1
+        # Before the one batch of the first four questions, after each system's losses; then the
+        # second group begins.
+        return calls > 4
 
     *_, found = evaluate_stream(run, answerer=answerer, should_stop=should_stop, limit=11)
     assert isinstance(found, Report)
@@ -359,10 +361,13 @@ def test_shares_and_lengths_are_those_of_the_rows(report):
     assert report.shares["base"]["prompt_cut"] == 0
 
 
-def test_prompts_that_were_cut_are_counted(run, answerer, monkeypatch):
-    monkeypatch.setattr(answerer, "max_source_tokens", 24)
-    found = evaluate(run, answerer=answerer, limit=4, save=False)
-    assert found.shares["base"]["prompt_cut"] > 0
+def test_prompts_that_were_cut_are_counted(answerer, tmp_path):
+    short = Answerer(
+        answerer.model, answerer.tokenizer, template=answerer.template, max_source_tokens=24
+    )
+    file = write_rows(tmp_path / "own.csv", [("Why?", "x"), ("Why " * 40 + "?", "x")])
+    found = evaluate("somewhere", answerer=short, file=file)
+    assert found.shares["base"]["prompt_cut"] == found.shares["tuned"]["prompt_cut"] == 0.5
 
 
 def test_data_that_changed_since_the_run_is_not_scored(run, answerer):
