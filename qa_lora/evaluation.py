@@ -16,7 +16,8 @@ from qa_lora.data import QAExample, load_split, question_key
 from qa_lora.errors import ConfigError, DataError
 from qa_lora.report import FACT_ACCURACY, ExampleResult, Report, save_report
 from qa_lora.runs import Run
-from qa_lora.scoring import METRICS, fact_recall, paired_bootstraps, score
+from qa_lora.scoring import METRICS, fact_recall, score
+from qa_lora.statistics import paired_bootstraps
 
 __all__ = ["Progress", "evaluate", "evaluate_stream"]
 

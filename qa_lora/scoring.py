@@ -1,4 +1,4 @@
-"""Predictions and references to numbers: ROUGE, exact match, F1, facts, and how sure they are.
+"""Predictions and references to numbers: ROUGE, exact match, F1, facts.
 
 Plain numpy and rouge_score; no torch, no network.
 """
@@ -9,22 +9,14 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from typing import Any
 
 __all__ = [
     "METRICS",
-    "Difference",
     "exact_match",
     "fact_recall",
-    "paired_bootstrap",
-    "paired_bootstraps",
     "rouge_su4",
     "score",
     "token_f1",
@@ -35,17 +27,6 @@ METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeSU4", "exact_match",
 
 _ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 _SKIP_GAP = 4
-_CHUNK_CELLS = 2_000_000
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A mean difference, tuned minus base, and how sure it is."""
-
-    mean: float
-    low: float
-    high: float
-    p_value: float
 
 
 def score(prediction: str, references: Sequence[str]) -> dict[str, float]:
@@ -163,104 +144,6 @@ def _fact_pattern(fact: str) -> re.Pattern[str]:
     before = r"(?<!\w)(?<!\d[.,\-])" if fact[0].isdigit() else r"(?<!\w)"
     after = r"(?!\w|[.,\-]\d)" if fact[-1].isdigit() else r"(?!\w)"
     return re.compile(before + re.escape(fact) + after)
-
-
-def paired_bootstrap(
-    base: Sequence[float],
-    tuned: Sequence[float],
-    *,
-    resamples: int = 10_000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Difference:
-    """How sure the mean difference between two systems is, from scores on the same questions.
-
-    Questions are drawn with replacement, as many as there are, `resamples` times; both systems'
-    scores go along, so the noise they share cancels (Koehn, "Statistical Significance Tests for
-    Machine Translation Evaluation", 2004). The interval runs between the percentiles of the drawn
-    mean differences. The p-value is two-sided, for the null hypothesis of no difference: with the
-    drawn means d* shifted to a mean of zero, b is how many are at least as far out as the mean d
-    that was seen, |d* - d| >= |d|, and p = (b + 1) / (resamples + 1), never zero (Efron and
-    Tibshirani, "An Introduction to the Bootstrap", 1993, section 16.4; Davison and Hinkley,
-    "Bootstrap Methods and their Application", 1997, section 4.2). Few questions make a bootstrap
-    too sure of itself, so p is also never below 2 ** (1 - n), the least that exchanging the two
-    systems' names question by question can give.
-
-    Args:
-        base: A score a question.
-        tuned: The other system's score on the same questions, in the same order.
-        resamples: How many times the questions are drawn.
-        seed: Seed of the draws; the same seed gives the same numbers.
-        level: Share of the draws that the interval covers.
-
-    Raises:
-        ValueError: If the lengths differ, nothing is given, or a score is not finite.
-    """
-    only = paired_bootstraps({"": base}, {"": tuned}, resamples=resamples, seed=seed, level=level)
-    return only[""]
-
-
-def paired_bootstraps(
-    base: Mapping[str, Sequence[float]],
-    tuned: Mapping[str, Sequence[float]],
-    *,
-    resamples: int = 10_000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> dict[str, Difference]:
-    """:func:`paired_bootstrap` for several metrics of the same questions, from the same draws.
-
-    Args:
-        base: For each metric, a score a question.
-        tuned: The other system's scores: the same metrics, the same questions.
-        resamples: How many times the questions are drawn.
-        seed: Seed of the draws.
-        level: Share of the draws that each interval covers.
-
-    Raises:
-        ValueError: If metrics or lengths differ, nothing is given, or a score is not finite.
-    """
-    import numpy as np
-
-    if not base or set(base) != set(tuned):
-        raise ValueError("both systems need the same metrics, at least one")
-    lengths = {len(scores) for scores in (*base.values(), *tuned.values())}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError("both systems need a score for the same questions, at least one")
-    gains = np.array(
-        [np.subtract(tuned[name], base[name], dtype=np.float64) for name in base]
-    ).T  # (questions, metrics)
-    if not np.isfinite(gains).all():
-        raise ValueError("scores must be finite numbers")
-
-    means = gains.mean(axis=0)  # (metrics,)
-    drawn = _drawn_means(gains, resamples, seed)  # (resamples, metrics)
-    tail = (1 - level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    # The tolerance keeps ties, which are frequent in 0-or-1 scores, from hanging on rounding.
-    further = (np.abs(drawn - means) >= np.abs(means) - 1e-12).sum(axis=0)
-    p_values = np.maximum((further + 1) / (resamples + 1), 2.0 ** (1 - len(gains)))
-    return {
-        name: Difference(float(means[i]), float(low[i]), float(high[i]), float(p_values[i]))
-        for i, name in enumerate(base)
-    }
-
-
-def _drawn_means(gains: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Mean gains of `resamples` draws of the questions, in chunks so that memory stays bounded."""
-    import numpy as np
-
-    questions, metrics = gains.shape
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, metrics))
-    chunk = max(1, _CHUNK_CELLS // questions)
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        picks = rng.integers(0, questions, size=(rows, questions))
-        picks += np.arange(rows)[:, None] * questions
-        times = np.bincount(picks.ravel(), minlength=rows * questions)
-        drawn[start : start + rows] = times.reshape(rows, questions) @ gains / questions
-    return drawn
 
 
 @lru_cache(maxsize=1)

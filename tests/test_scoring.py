@@ -2,20 +2,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from math import erfc, sqrt
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qa_lora.scoring import (
     METRICS,
-    Difference,
     exact_match,
     fact_recall,
-    paired_bootstrap,
-    paired_bootstraps,
     rouge_su4,
     score,
     token_f1,
@@ -176,86 +171,9 @@ def test_fact_recall_needs_facts(facts):
         fact_recall("x", facts)
 
 
-# --- bootstrap ---
-
-
-def test_bootstrap_is_deterministic_and_brackets_the_mean():
-    rng = np.random.default_rng(3)
-    base = rng.random(200).tolist()
-    tuned = (np.asarray(base) + rng.normal(0.1, 0.3, 200)).tolist()
-    one, two = (paired_bootstrap(base, tuned, seed=5) for _ in range(2))
-    assert one == two
-    assert one.low < one.mean < one.high
-    assert one.mean == pytest.approx(np.mean(np.subtract(tuned, base)))
-    assert paired_bootstrap(base, tuned, seed=6) != one
-
-
-def test_bootstrap_agrees_with_the_normal_approximation():
-    rng = np.random.default_rng(0)
-    gains = rng.normal(0.02, 0.2, 400)
-    result = paired_bootstrap([0.0] * 400, gains.tolist())
-    error = gains.std() / 20
-    assert result.low == pytest.approx(gains.mean() - 1.96 * error, abs=0.1 * error)
-    assert result.high == pytest.approx(gains.mean() + 1.96 * error, abs=0.1 * error)
-    expected = erfc(abs(gains.mean() / error) / sqrt(2))
-    assert result.p_value == pytest.approx(expected, abs=0.02)
-
-
-def test_bootstrap_of_equal_systems_finds_nothing():
-    assert paired_bootstrap([0.3] * 50, [0.3] * 50) == Difference(0.0, 0.0, 0.0, 1.0)
-
-
-def test_p_value_is_never_zero():
-    assert paired_bootstrap([0.0] * 50, [1.0] * 50, resamples=999).p_value == 1 / 1000
-
-
-def test_a_handful_of_questions_proves_little():
-    assert paired_bootstrap([0.0], [1.0]).p_value == 1.0
-    assert paired_bootstrap([0.0] * 4, [1.0] * 4).p_value == 2**-3
-
-
-def test_bootstrap_turns_round():
-    rng = np.random.default_rng(4)
-    base, tuned = rng.random(60).tolist(), rng.random(60).tolist()
-    there, back = paired_bootstrap(base, tuned), paired_bootstrap(tuned, base)
-    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
-    assert there.p_value == pytest.approx(back.p_value)
-
-
-def test_several_metrics_share_their_draws():
-    rng = np.random.default_rng(7)
-    base = {"x": rng.random(40).tolist(), "y": rng.random(40).tolist()}
-    tuned = {"y": rng.random(40).tolist(), "x": rng.random(40).tolist()}
-    together = paired_bootstraps(base, tuned)
-    for name in base:
-        alone = paired_bootstrap(base[name], tuned[name])
-        assert vars(together[name]) == pytest.approx(vars(alone))
-
-
-def test_chunks_do_not_change_the_draws(monkeypatch):
-    rng = np.random.default_rng(8)
-    base, tuned = rng.random(30).tolist(), rng.random(30).tolist()
-    whole = paired_bootstrap(base, tuned)
-    monkeypatch.setattr("qa_lora.scoring._CHUNK_CELLS", 1000)
-    assert vars(paired_bootstrap(base, tuned)) == pytest.approx(vars(whole))
-
-
-@pytest.mark.parametrize(
-    ("base", "tuned"), [([], []), ([0.1], [0.1, 0.2]), ([0.1], [float("nan")])]
-)
-def test_bootstrap_refuses_what_is_no_pair(base, tuned):
-    with pytest.raises(ValueError, match="score"):
-        paired_bootstrap(base, tuned)
-
-
-def test_bootstrap_wants_the_same_metrics():
-    with pytest.raises(ValueError, match="same metrics"):
-        paired_bootstraps({"a": [1.0]}, {"b": [1.0]})
-
-
 def test_scoring_imports_no_torch():
     code = (
-        "import sys, qa_lora.scoring as s; s.score('a', ['a']); s.paired_bootstrap([0], [1]);"
+        "import sys, qa_lora.scoring as s; s.score('a', ['a']);"
         "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
