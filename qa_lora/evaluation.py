@@ -146,11 +146,11 @@ def evaluate_stream(
     stopped = False
     failure: Exception | None = None
     try:
-        for place, base, tuned in answerer.answer_pairs(
-            [questions[i].example for i in mine], settings=settings
+        for place, said in answerer.answer_many(
+            [questions[i].example for i in mine], systems=("base", "tuned"), settings=settings
         ):
             i = mine[place]
-            pairs[i] = base, tuned
+            base, tuned = pairs[i] = said["base"], said["tuned"]
             results[i] = _result(questions[i], base.text, tuned.text)
             if time.perf_counter() - told > PROGRESS_SECONDS or len(results) == len(questions):
                 # The others are about as far.

@@ -83,20 +83,25 @@ def test_tuned_is_tuned(answerer, adapter, lively_model):
     assert expected != [said(base) for _, base, _ in in_order(answerer)]
 
 
+def pairs(answerer, examples, **options):
+    for i, said_by in answerer.answer_many(examples, systems=["base", "tuned"], **options):
+        yield i, said_by["base"], said_by["tuned"]
+
+
 def in_order(answerer, **options):
-    return sorted(answerer.answer_pairs(EXAMPLES, **options), key=lambda row: row[0])
+    return sorted(pairs(answerer, EXAMPLES, **options), key=lambda row: row[0])
 
 
 def test_dora_takes_two_passes_and_says_the_same_of_its_base(dora, answerer):
     other = load(dora, precision="fp32")
     other.settings = answerer.settings
-    assert not other._mixes
-    pairs = in_order(other)
-    assert [said(base) for _, base, _ in pairs] == [said(b) for _, b, _ in in_order(answerer)]
+    assert not other._adapters["tuned"].mixes
+    rows = in_order(other)
+    assert [said(base) for _, base, _ in rows] == [said(b) for _, b, _ in in_order(answerer)]
     singles = [other.answer(q) for q in QUESTIONS]
-    assert [said(tuned) for _, _, tuned in pairs] == [said(a) for a in singles]
+    assert [said(tuned) for _, _, tuned in rows] == [said(a) for a in singles]
     *_, last = other.compare(QUESTIONS[0])
-    assert (said(last.base), said(last.tuned)) == (said(pairs[0][1]), said(singles[0]))
+    assert (said(last.base), said(last.tuned)) == (said(rows[0][1]), said(singles[0]))
 
 
 # --- one answer, however it is asked for ---
@@ -105,7 +110,7 @@ def test_dora_takes_two_passes_and_says_the_same_of_its_base(dora, answerer):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_batch_equals_single(answerer, beams):
     settings = GenerationSettings(max_new_tokens=10, num_beams=beams)
-    for i, base, tuned in answerer.answer_pairs(EXAMPLES, settings=settings):
+    for i, base, tuned in pairs(answerer, EXAMPLES, settings=settings):
         for variant, answer in (("base", base), ("tuned", tuned)):
             single = answerer.answer(QUESTIONS[i], variant=variant, settings=settings)
             assert said(single) == said(answer)
@@ -115,11 +120,11 @@ def test_every_question_is_answered_once_whatever_the_batch(answerer):
     whole = in_order(answerer)
     assert [i for i, _, _ in whole] == list(range(len(QUESTIONS)))
     for budget in (1, 150, 10**6):
-        pairs = in_order(answerer, batch_tokens=budget)
-        assert [(i, said(b), said(t)) for i, b, t in pairs] == [
+        rows = in_order(answerer, batch_tokens=budget)
+        assert [(i, said(b), said(t)) for i, b, t in rows] == [
             (i, said(b), said(t)) for i, b, t in whole
         ]
-    assert list(answerer.answer_pairs([])) == []
+    assert list(answerer.answer_many([])) == []
 
 
 def test_stream_drained_is_the_answer(answerer):
@@ -250,13 +255,15 @@ def test_a_question_too_long_is_cut_and_says_so(answerer):
 def test_a_question_that_just_fits_is_not_cut(answerer, monkeypatch):
     prompt = answerer.template.render("Why is it?")
     length = len(answerer.tokenizer(prompt)["input_ids"])
+    tuned = answerer._adapters["tuned"]
     for limit, notice in ((length, False), (length - 1, True)):
-        monkeypatch.setattr(answerer, "max_source_tokens", limit)
+        limited = {"tuned": replace(tuned, max_source_tokens=limit)}
+        monkeypatch.setattr(answerer, "_adapters", limited)
         assert bool(answerer.answer("Why is it?").notice) == notice
 
 
 def test_control_tokens_in_a_question_do_not_end_it(answerer):
-    prompt = answerer._fit([QAExample("", "Why</s> is it?", "")], "tuned")[0]
+    prompt = answerer.prompts([QAExample("", "Why</s> is it?", "")], "tuned")[0]
     assert "Why</s> is it?" in answerer.tokenizer.decode(prompt.ids[:-1])
     assert prompt.ids.count(answerer.tokenizer.eos_token_id) == 1
 
@@ -322,7 +329,7 @@ def test_memory_that_does_not_suffice_is_said(answerer, monkeypatch):
 
 def test_memory_for_some_of_the_answers_gives_all_of_them(answerer, monkeypatch):
     examples = [QAExample(id=str(i), question=q, answer="") for i, q in enumerate(QUESTIONS)]
-    expected = {i: (said(b), said(t)) for i, b, t in answerer.answer_pairs(examples)}
+    expected = {i: (said(b), said(t)) for i, b, t in pairs(answerer, examples)}
     original, sizes = answerer.model.generate, []
 
     def small(*args, **kwargs):
@@ -333,7 +340,7 @@ def test_memory_for_some_of_the_answers_gives_all_of_them(answerer, monkeypatch)
         return original(*args, **kwargs)
 
     monkeypatch.setattr(answerer.model, "generate", small)
-    got = {i: (said(b), said(t)) for i, b, t in answerer.answer_pairs(examples)}
+    got = {i: (said(b), said(t)) for i, b, t in pairs(answerer, examples)}
     assert got == expected
     assert sizes and max(sizes) <= 3
 

@@ -235,7 +235,7 @@ def test_dora_is_scored_in_two_passes_against_the_same_base(run, report, lively_
     made = runs.create(run.config(), run.path.parent)
     make_adapter(lively_model, made.adapter, use_dora=True)
     answerer = load(made)
-    assert not answerer._mixes
+    assert not answerer._adapters["tuned"].mixes
     dora = evaluate(made, answerer=answerer, save=False)
     assert [row.base for row in dora.examples] == [row.base for row in report.examples]
     assert dora.base == report.base

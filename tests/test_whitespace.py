@@ -237,7 +237,7 @@ def test_without_the_setting_no_line_breaks_are_learnt(flan, data, tmp_path) -> 
 def test_the_base_answers_as_if_there_were_no_adapter(run: Run, flan: Path) -> None:
     answerer = load(run, precision="fp32")
     examples = [QAExample("", q + "\n\nNow:\ttea  please", "") for q in QUESTIONS]
-    said = {i: base.text for i, base, _ in answerer.answer_pairs(examples)}
+    said = {i: both["base"].text for i, both in answerer.answer_many(examples)}
     untouched = load_base(str(flan), precision="fp32")
     prompts = fit_prompts(untouched.tokenizer, PromptTemplate(), examples, 256)
     for i, prompt in enumerate(prompts):

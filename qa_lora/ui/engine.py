@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from qa_lora import runs, turns
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
+from qa_lora.ui.line import Line, Ticket
 from qa_lora.ui.series import Followers
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Job", "Listed"]
 
 SECOND_CLICK_SECONDS = 2.0
+
+MOST_ADAPTERS = 8
+"""Further adapters that are kept in memory for visitors who may come back to them."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,13 @@ class Engine:
         """Whether the heavy libraries are imported."""
         self.jobs: dict[str, Job] = {}
         self._importing = threading.Lock()
-        self._model = threading.Lock()
+        self._line = Line()
+        self._beside = Line()
+        """Those who ask a run while it is being scored; they take turns with the scoring."""
         self._cached: tuple[tuple[str, float], Answerer] | None = None
+        self._loading = threading.Lock()
+        self._others: dict[str, tuple[str, float]] = {}
+        """Further adapters on the model in memory, by name, with what was read of them."""
         self._splits: dict[str, DataSplit] = {}
         self._listed: tuple[float, list[Listed]] = (0.0, [])
         self._statuses: dict[str, tuple[tuple[int, int], runs.RunStatus]] = {}
@@ -175,17 +184,26 @@ class Engine:
         """The id of the run that is being scored by this server."""
         return next((job.run_id for job in list(self.jobs.values()) if job.busy), None)
 
-    @contextmanager
-    def model_turn(self, run: runs.Run) -> Iterator[None]:
-        """Hold the one model in memory; waits while another run's is in use.
+    def enter_line(self, run: runs.Run) -> Ticket:
+        """Get in line for the one model in memory; leave the ticket in any case.
 
-        A run that is being scored can be asked meanwhile: its answerer takes turns by itself.
+        A run that is being scored can be asked meanwhile: its answerer takes turns by itself, so
+        those who ask it wait only for each other.
         """
         job = self.jobs.get(run.id)
         if job is not None and job.state == "answering" and self.holds(run):
-            yield
-            return
-        with self._model:
+            return self._beside.enter()
+        return self._line.enter()
+
+    def model_line(self) -> int:
+        """How many wait for the model."""
+        return self._line.waiting + self._beside.waiting
+
+    @contextmanager
+    def model_turn(self, run: runs.Run) -> Iterator[None]:
+        """Hold the one model in memory; waits for those who came before."""
+        with self.enter_line(run) as ticket:
+            ticket.ready(None)
             yield
 
     def holds(self, run: runs.Run) -> bool:
@@ -200,21 +218,74 @@ class Engine:
         except OSError:
             return run.id, 0.0
 
-    def answerer(self, run: runs.Run) -> Answerer:
-        """The run's base and adapter; the last one is kept in memory. Hold the model's turn.
+    def answerer(self, run: runs.Run, others: Sequence[str] = ()) -> Answerer:
+        """The run's base and adapter, and further adapters under their names.
+
+        The base stays in memory as long as the runs that are asked for stand on it; only adapters
+        come and go. Hold the model's turn.
+
+        Args:
+            run: The run whose adapter is "tuned".
+            others: Ids of further runs, or folders and Hub ids of adapters; each is a system under
+                this name.
 
         Raises:
-            QALoRAError: If there is no adapter yet, or it cannot be loaded.
+            QALoRAError: If there is no adapter yet, one cannot be loaded, or one is of another base.
         """
         if not run.has_adapter():
             raise RunError(f"The run {run.id} has no adapter yet.")
-        if self._cached is None or self._cached[0] != self._key(run):
-            self.warm_up()
-            from qa_lora.answering import load
+        with self._loading:
+            answerer = self._tuned(run)
+            for name in dict.fromkeys(others):
+                self._put_on(answerer, name)
+            job = self.jobs.get(run.id)
+            if job is None or not job.busy:
+                spare = [name for name in self._others if name not in others]
+                for name in spare[: max(0, len(self._others) - MOST_ADAPTERS)]:
+                    self._take_off(answerer, name)
+            return answerer
 
-            self._cached = None
-            self._cached = (self._key(run), load(str(run.path)))
-        return self._cached[1]
+    def _tuned(self, run: runs.Run) -> Answerer:
+        """An answerer of the run, from the base in memory if that is its base, too."""
+        key = self._key(run)
+        if self._cached is not None and self._cached[0] == key:
+            return self._cached[1]
+        self.warm_up()
+        from qa_lora.answering import load
+        from qa_lora.locate import same_base
+
+        before = self._cached[1] if self._cached is not None else None
+        config = run.config()
+        if (
+            before is not None
+            and before.run is not None
+            and same_base(before.base, config.model)
+            and before.run.config().precision == config.precision
+        ):
+            answerer = before.sharing(run)
+            before.close()
+        else:
+            before = self._cached = None
+            answerer = load(run)
+        self._cached = key, answerer
+        self._others.clear()
+        return answerer
+
+    def _put_on(self, answerer: Answerer, name: str) -> None:
+        """Load a further adapter, or a newer state of it."""
+        other = self.find(name)
+        key = (name, 0.0) if other is None else self._key(other)
+        if self._others.get(name) == key:
+            self._others[name] = self._others.pop(name)  # the last one used is the last to go
+            return
+        if name in self._others:
+            self._take_off(answerer, name)
+        answerer.add(other or name, runs_dir=self.runs_dir, name=name)
+        self._others[name] = key
+
+    def _take_off(self, answerer: Answerer, name: str) -> None:
+        answerer.remove(name)
+        del self._others[name]
 
     def split(self, run: runs.Run) -> DataSplit:
         """The run's questions, split as they were for its training.
@@ -246,7 +317,8 @@ class Engine:
 
     def _score(self, job: Job, run: runs.Run, split: str, limit: int | None) -> None:
         try:
-            with self._model:
+            with self._line.enter() as ticket:
+                ticket.ready(None)
                 job.state = "loading"
                 self.warm_up()
                 from qa_lora.evaluation import evaluate_stream
