@@ -176,10 +176,18 @@ def list_votes(runs_dir: str | Path, run: str | None = None) -> list[Vote]:
             "ORDER BY id",
             (run,),
         ).fetchall()
-    try:
-        return [Vote(*row[:8], settings=json.loads(row[8]), **_rest(row)) for row in found]
-    except (ValueError, TypeError) as error:
-        raise _unusable(path, error) from error
+    names = (
+        "run", "left", "right", "question", "context", "left_answer", "right_answer", "vote",
+        "settings", "visitor", "time", "ballot",
+    )  # fmt: skip
+    votes = []
+    for row in found:
+        values = dict(zip(names, row, strict=True))
+        try:
+            votes.append(Vote(**{**values, "settings": json.loads(values["settings"])}))
+        except ValueError as error:
+            raise _unusable(path, error) from error
+    return votes
 
 
 def tally(votes: Iterable[Vote]) -> list[PairTally]:
@@ -235,10 +243,6 @@ def _plain(vote: Vote) -> dict[str, Any]:
 
 def _rank(system: str) -> tuple[int, str]:
     return {"tuned": 0, "base": 2}.get(system, 1), system
-
-
-def _rest(row: tuple[Any, ...]) -> dict[str, Any]:
-    return dict(zip(("visitor", "time", "ballot"), row[9:], strict=True))
 
 
 def _storable(text: str) -> str:

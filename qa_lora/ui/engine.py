@@ -230,7 +230,7 @@ class Engine:
                 this name.
 
         Raises:
-            QALoRAError: If there is no adapter yet, one cannot be loaded, or one is of another base.
+            QALoRAError: If there is no adapter yet, or one cannot be loaded or is of another base.
         """
         if not run.has_adapter():
             raise RunError(f"The run {run.id} has no adapter yet.")

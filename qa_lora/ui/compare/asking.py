@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.errors import ConfigError, QALoRAError, RunError
+from qa_lora.turns import ordinal
 from qa_lora.ui.engine import Engine
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 MAX_QUESTION = 20_000
+LOOK_SECONDS = 0.3
 MAX_COLUMNS = 4
 NO_ADAPTER = (
     "This run has no adapter yet. Open Train and press Start, or choose another run on top."
@@ -182,7 +184,7 @@ def take_turn(
     names: Sequence[str],
     values: Sequence[Any],
     stop: threading.Event,
-) -> Iterator[str | Ready]:
+) -> Generator[str | Ready, None, None]:
     """Wait for the model and load the columns; close it to let the next one have the model.
 
     Args:
@@ -202,23 +204,27 @@ def take_turn(
     """
     run = usable_run(engine, run_id)
     systems = chosen_systems(engine, run, columns)
-    yield _before(engine, run)
+    yield "Answering…" if engine.holds(run) else "Loading the model…"
     engine.warm_up()
     settings = settings_of(names, values)
-    with engine.model_turn(run):
-        if stop.is_set():
-            return
-        others = [system for system in systems if system not in ("base", "tuned")]
-        answerer = engine.answerer(run, others)
-        yield Ready(run, answerer, systems, settings)
+    others = [system for system in systems if system not in ("base", "tuned")]
+    with engine.enter_line(run) as ticket:
+        while not ticket.ready(LOOK_SECONDS):
+            if stop.is_set():
+                return
+            # Also when nothing changed: a closed page leaves the line only at a yield.
+            yield _place(engine, ticket.place)
+        if not stop.is_set():
+            answerer = engine.answerer(run, others)
+            yield Ready(run, answerer, systems, settings)
 
 
-def _before(engine: Engine, run: Run) -> str:
-    """What has to happen before the first word comes."""
-    other = engine.scored_now()
-    if other is not None and other != run.id:
-        return f"The run {other} is being scored; your question is next."
-    return "Answering…" if engine.holds(run) else "Loading the model…"
+def _place(engine: Engine, before: int) -> str:
+    """Who has the model while this one waits."""
+    scored = engine.scored_now()
+    if before <= 1:
+        return f"The run {scored} is being scored; you are next." if scored else "You are next."
+    return f"You are {ordinal(before)} in line for the model."
 
 
 def held_out(engine: Engine, run_id: str | None) -> Sequence[QAExample]:

@@ -29,12 +29,13 @@ from qa_lora.ui.compare.controls import SETTINGS, Controls
 from qa_lora.ui.compare.panes import (
     COPY_ANSWER,
     Pane,
+    asked_html,
     panes_html,
     reference_html,
-    tally_html,
     title_of,
     unnamed_html,
 )
+from qa_lora.ui.compare.tables import tally_html
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
 from qa_lora.ui.words import note
@@ -103,7 +104,7 @@ def build_blind() -> Blind:
         ask = gr.Button("Next question", variant="primary", elem_id="blind-ask", min_width=120)
         stop = gr.Button("Stop", elem_id="blind-stop", min_width=70)
     status = gr.HTML("", elem_id="blind-status", js_on_load=None)
-    drawn = gr.HTML("", elem_id="blind-drawn", js_on_load=None)
+    draw = gr.HTML("", elem_id="blind-drawn", js_on_load=None)
     panes = gr.HTML(unnamed_html(None), elem_id="blind-panes", js_on_load=COPY_ANSWER)
     with gr.Row(elem_id="blind-votes"):
         votes = [
@@ -117,7 +118,7 @@ def build_blind() -> Blind:
         as_json = gr.DownloadButton("Download votes, JSON", elem_id="votes-json", interactive=False)
     visitor = gr.BrowserState("", storage_key="qa-lora-visitor", secret="qa-lora")
     return Blind(
-        question, drawn, ask, stop, status, panes, votes, reference, summary, as_csv, as_json,
+        question, draw, ask, stop, status, panes, votes, reference, summary, as_csv, as_json,
         gr.State(None), visitor,
     )  # fmt: skip
 
@@ -193,7 +194,11 @@ def wire_blind(
         except QALoRAError as error:
             yield {blind.status: note(str(error), "warn")}
             return
-        yield {**reset(), blind.panes: unnamed_html(None, waiting=True), blind.draw: drawn(asked)}
+        yield {
+            **reset(),
+            blind.panes: unnamed_html(None, waiting=True),
+            blind.draw: asked_html(asked.question, asked.context),
+        }
         try:
             with (
                 stops.watched(request.session_hash, PART) as stop,
@@ -294,14 +299,6 @@ def wire_blind(
 
         button.click(vote, [blind.ballot, blind.visitor], after, **free)
     header.run.change(reset, None, shown, **free)
-
-
-def drawn(asked: Asked) -> str:
-    """The question that is being answered."""
-    from html import escape
-
-    context = f'<p class="subdued">{escape(asked.context)}</p>' if asked.context else ""
-    return f'<div class="asked"><b>{escape(asked.question)}</b>{context}</div>'
 
 
 def _visitor(value: object) -> str:

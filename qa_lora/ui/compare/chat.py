@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ import gradio as gr
 
 from qa_lora.errors import QALoRAError
 from qa_lora.ui.compare.asking import (
-    MAX_COLUMNS,
     MAX_QUESTION,
     Asked,
     Ready,
@@ -23,7 +22,7 @@ from qa_lora.ui.compare.asking import (
     usable_run,
 )
 from qa_lora.ui.compare.controls import SETTINGS, Controls
-from qa_lora.ui.compare.panes import kinds, title_of
+from qa_lora.ui.compare.panes import chat_html
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
 from qa_lora.ui.words import note
@@ -34,12 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Chat", "build_chat", "wire_chat"]
 
 Update = dict[Any, Any]
-Turns = dict[str, list[tuple[str, str]]]
-"""Each system's turns as (question, answer), oldest first."""
 FRAME_SECONDS = 0.15
 PART = "chat"
+DOTS = "…"
 NEW_CHAT = "Other columns or another run: a new chat begins."
-PLACEHOLDER = "Say something below; every column answers from its own chat."
 
 
 @dataclass(frozen=True)
@@ -66,26 +63,16 @@ class Chat:
     stop: Any
     clear: Any
     status: Any
-    bots: list[Any]
+    turns: Any
     talk: Any
 
 
 def build_chat() -> Chat:
     """Lay them out."""
+    turns = gr.HTML(
+        chat_html({"base": (), "tuned": ()}), elem_id="chat-turns", js_on_load=None, autoscroll=True
+    )
     status = gr.HTML("", elem_id="chat-status", js_on_load=None)
-    with gr.Row(elem_id="chat-columns", equal_height=True):
-        bots = [
-            gr.Chatbot(
-                label=title_of(name) if name else "", visible=bool(name), height=420,
-                # What people and models say is text, nothing else.
-                render_markdown=False, sanitize_html=True, latex_delimiters=[], buttons=["copy"],
-                placeholder=PLACEHOLDER, feedback_options=None, allow_file_downloads=False,
-                min_width=250, elem_id=f"chat-{i + 1}", elem_classes=["chat", f"is-{name}"],
-                layout="bubble", autoscroll=True,
-            )
-            for i, name in enumerate(("base", "tuned", "", ""))
-        ]  # fmt: skip
-    assert len(bots) == MAX_COLUMNS
     with gr.Row(equal_height=False, elem_id="chat-form"):
         message = gr.Textbox(
             label="Your turn", lines=1, max_lines=6, max_length=MAX_QUESTION, scale=6,
@@ -99,27 +86,17 @@ def build_chat() -> Chat:
             label="Context", info="A passage that all columns read before every turn.",
             lines=3, max_lines=12, max_length=MAX_QUESTION, elem_id="chat-context",
         )  # fmt: skip
-    return Chat(message, context, send, stop, clear, status, bots, gr.State(Talk()))
+    return Chat(message, context, send, stop, clear, status, turns, gr.State(Talk()))
 
 
 def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, stops: Stops) -> None:
     """Connect the events."""
 
-    def columns_of(talk: Talk, pending: dict[str, tuple[str, str]] | None = None) -> Update:
-        """All chatbots; `pending` holds each system's question and its answer so far."""
-        of_kind = kinds(talk.systems)
-        update: Update = {}
-        for i, bot in enumerate(chat.bots):
-            if i >= len(talk.turns):
-                update[bot] = gr.Chatbot(visible=False, value=[])
-                continue
-            system, turns = talk.turns[i]
-            said = [*turns, *([pending[system]] if pending and system in pending else [])]
-            update[bot] = gr.Chatbot(
-                visible=True, value=_messages(said), label=title_of(system),
-                elem_classes=["chat", f"is-{of_kind[system]}"],
-            )  # fmt: skip
-        return update
+    def shown_turns(talk: Talk, pending: Mapping[str, tuple[str, str]] | None = None) -> Update:
+        """The chat; `pending` holds each system's question and its answer so far."""
+        added = pending or {}
+        said = {s: (*turns, *([added[s]] if s in added else [])) for s, turns in talk.turns}
+        return {chat.turns: chat_html(said)}
 
     def fresh(run_id: str | None, columns: Sequence[str] | None) -> Talk:
         run = usable_run(engine, run_id)
@@ -134,7 +111,7 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
             talk = fresh(run_id, columns)
         except QALoRAError:
             return {chat.talk: gr.skip()}
-        return {chat.talk: talk, **columns_of(talk)}
+        return {chat.talk: talk, **shown_turns(talk)}
 
     def clear(request: gr.Request, run_id: str | None, columns: Sequence[str] | None) -> Update:
         stops.press(request.session_hash, PART)
@@ -142,7 +119,7 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
             talk = fresh(run_id, columns)
         except QALoRAError as error:
             return {chat.status: note(str(error), "warn")}
-        return {chat.talk: talk, chat.status: "", **columns_of(talk)}
+        return {chat.talk: talk, chat.status: "", **shown_turns(talk)}
 
     def send(
         request: gr.Request,
@@ -163,8 +140,8 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
         if (talk.run, talk.systems) != (begun.run, begun.systems):
             notice = NEW_CHAT if any(turns for _, turns in talk.turns) else notice
             talk = begun
-        waiting = dict.fromkeys(talk.systems, (asked.question, "…"))
-        yield {chat.message: "", chat.status: note(notice), **columns_of(talk, waiting)}
+        waiting = dict.fromkeys(talk.systems, (asked.question, DOTS))
+        yield {chat.message: "", chat.status: note(notice), **shown_turns(talk, waiting)}
         try:
             with (
                 stops.watched(request.session_hash, PART) as stop,
@@ -176,12 +153,12 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
                     else:
                         yield from _turn(step, talk, asked, notice, stop.is_set)
                         return
-            yield {chat.message: asked.question, chat.status: note("Stopped."), **columns_of(talk)}
+            yield {chat.message: asked.question, chat.status: note("Stopped."), **shown_turns(talk)}
         except QALoRAError as error:
             yield {
                 chat.message: asked.question,
                 chat.status: note(str(error), "bad"),
-                **columns_of(talk),
+                **shown_turns(talk),
             }
 
     def _turn(
@@ -202,8 +179,8 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
                 if last.done or now - shown < FRAME_SECONDS:
                     continue
                 shown = now
-                pending = {s: (asked.question, a.text or "…") for s, a in answers.items()}
-                yield {chat.status: note("Answering…"), **columns_of(talk, pending)}
+                pending = {s: (asked.question, a.text or DOTS) for s, a in answers.items()}
+                yield {chat.status: note("Answering…"), **shown_turns(talk, pending)}
         said = {
             system: answers[system].text if system in answers else "" for system in talk.systems
         }
@@ -211,7 +188,7 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
         told = {answer.notice: None for answer in answers.values() if answer.notice}
         talk = Talk(talk.run, grown)
         message = " ".join([notice, *told, "Stopped." if stopped() else ""]).strip()
-        yield {chat.talk: talk, chat.status: note(message), **columns_of(talk)}
+        yield {chat.talk: talk, chat.status: note(message), **shown_turns(talk)}
 
     def stop(request: gr.Request) -> None:
         stops.press(request.session_hash, PART)
@@ -220,20 +197,12 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
     }  # fmt: skip
     taken = [chat.talk, header.run, chat.message, chat.context, *controls.inputs()]
-    shown = [chat.talk, chat.message, chat.status, *chat.bots]
+    shown = [chat.talk, chat.message, chat.status, chat.turns]
     gr.on([chat.send.click, chat.message.submit], send, taken, shown, **free)
     chat.stop.click(stop, None, None, **free)
     seen = [header.run, controls.columns]
-    chat.clear.click(clear, seen, [chat.talk, chat.status, *chat.bots], **free)
+    chat.clear.click(clear, seen, [chat.talk, chat.status, chat.turns], **free)
     gr.on(
         [header.run.change, controls.columns.change], follow, [*seen, chat.talk],
-        [chat.talk, *chat.bots], **free,
+        [chat.talk, chat.turns], **free,
     )  # fmt: skip
-
-
-def _messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    messages = []
-    for question, answer in turns:
-        messages.append({"role": "user", "content": question})
-        messages.append({"role": "assistant", "content": answer or "(no words)"})
-    return messages

@@ -20,7 +20,7 @@ from qa_lora.ui.compare.asking import (
     take_turn,
     usable_run,
 )
-from qa_lora.ui.compare.panes import effect_html
+from qa_lora.ui.compare.tables import effect_html
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
 from qa_lora.ui.words import note

@@ -19,7 +19,7 @@ from qa_lora.formulas import neutralise
 from qa_lora.probe_questions import bundled_probe_questions, questions_from_lines
 from qa_lora.ui.compare.asking import Ready, Stops, checked, held_out, take_turn
 from qa_lora.ui.compare.controls import SETTINGS, Controls
-from qa_lora.ui.compare.panes import probe_table, progress_html
+from qa_lora.ui.compare.tables import probe_table, progress_html
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
 from qa_lora.ui.words import note
