@@ -43,7 +43,7 @@ SETTINGS = (
 SAMPLED = ("temperature", "top_p", "top_k", "seed")
 """Those that count only where tokens are drawn."""
 
-_NUMBERS: dict[str, tuple[str, float, float, str]] = {
+NUMBERS: dict[str, tuple[str, float, float, str]] = {
     "temperature": (
         "Temperature", 1.0, 0.1,
         "Above 0, up to 100. Below 1 the likely words become likelier, above 1 the unlikely ones.",
@@ -118,7 +118,7 @@ def _build_settings() -> dict[str, Any]:
     }  # fmt: skip
     with gr.Row(elem_classes="knobs two"):
         for name in SETTINGS[1:]:
-            label, value, step, info = _NUMBERS[name]
+            label, value, step, info = NUMBERS[name]
             settings[name] = gr.Number(
                 value, label=label, info=info, step=step, min_width=130,
                 interactive=name not in SAMPLED, elem_id=f"make-{name}",
