@@ -17,6 +17,9 @@ __all__ = [
     "METRICS",
     "exact_match",
     "fact_recall",
+    "is_repeating",
+    "length_ratio",
+    "reference_words",
     "rouge_su4",
     "score",
     "token_f1",
@@ -27,6 +30,9 @@ METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeSU4", "exact_match",
 
 _ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 _SKIP_GAP = 4
+
+LOOP_TIMES, LOOP_WORDS, LOOP_LONGEST = 3, 8, 32
+"""A stretch of at most so many words, so often in a row, over so many words, is a loop."""
 
 
 def score(prediction: str, references: Sequence[str]) -> dict[str, float]:
@@ -117,6 +123,42 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 def _squad_words(text: str) -> list[str]:
     """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
     return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+
+
+def reference_words(answer: str, references: Sequence[str]) -> int:
+    """Words of the reference nearest to an answer in length; at least 1.
+
+    Words are what stands between spaces. Of two references equally near, the shorter one counts.
+    """
+    words = len(answer.split())
+    lengths = (len(reference.split()) for reference in references)
+    return max(1, min(lengths, key=lambda length: (abs(length - words), length)))
+
+
+def length_ratio(answer: str, references: Sequence[str]) -> float:
+    """Words of an answer over words of the reference nearest to it in length."""
+    return len(answer.split()) / reference_words(answer, references)
+
+
+def is_repeating(answer: str) -> bool:
+    """Whether an answer is caught in a loop.
+
+    It is if a stretch of 1 to 32 words stands at least three times in a row, in 8 words or more:
+    one word eight times, two words four times, three or more words three times. Case counts not;
+    what is repeated after other words in between is no loop.
+    """
+    words = answer.lower().split()
+    # In a loop of n words, each word but the first n equals the one n before it.
+    if len(words) - len(set(words)) < LOOP_WORDS - 2:
+        return False
+    for n in range(1, min(LOOP_LONGEST, len(words) // LOOP_TIMES) + 1):
+        wanted = max(LOOP_TIMES * n, LOOP_WORDS) - n
+        streak = 0
+        for before, word in zip(words, words[n:], strict=False):
+            streak = streak + 1 if before == word else 0
+            if streak == wanted:
+                return True
+    return False
 
 
 def fact_recall(prediction: str, facts: Sequence[str]) -> float:

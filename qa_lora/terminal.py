@@ -29,7 +29,7 @@ from qa_lora.events import (
     Started,
     Step,
 )
-from qa_lora.report import Report, headline
+from qa_lora.report import LABELS, Report, headline
 from qa_lora.runs import Run, place
 from qa_lora.turns import ordinal
 
@@ -53,16 +53,6 @@ __all__ = [
     "summary",
 ]
 
-LABELS = {
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
-    "rougeSU4": "ROUGE-SU4",
-    "exact_match": "exact match",
-    "f1": "token F1",
-    "fact_accuracy": "right fact",
-}
 PLAIN_LINES = 20
 """When piped, a training is told in about this many lines."""
 

@@ -217,7 +217,7 @@ class Engine:
                 this name.
 
         Raises:
-            QALoRAError: If there is no adapter yet, or one cannot be loaded onto this base.
+            QALoRAError: If there is no adapter yet, one cannot be loaded or is of another base.
         """
         if not run.has_adapter():
             raise RunError(f"The run {run.id} has no adapter yet.")
