@@ -56,7 +56,7 @@ def run(module: str, *arguments: str) -> Any:
     process = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=HERE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT), *sys.path])},
         stdout=subprocess.PIPE,
         text=True,
         check=False,
