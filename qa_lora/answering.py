@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.encoding import Prompt
 from qa_lora.errors import ConfigError, QALoRAError
-from qa_lora.following import follow
 from qa_lora.generation import Answer, GenerationSettings, generate_batch
 from qa_lora.locate import Located, locate
 from qa_lora.models import load_adapter_tokenizer, load_base
 from qa_lora.one_model import Adapter, FileKey, OneModel, Who, file_key
 from qa_lora.prompts import PromptTemplate
+from qa_lora.together import Together, answer_one, answer_rows, is_blank
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -43,12 +42,6 @@ BASE, TUNED = "base", "tuned"
 Turns: TypeAlias = Sequence[tuple[str, str]]
 """Earlier turns of a chat as (question, answer), oldest first."""
 
-CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 16_384, 32_768
-"""Prompt and answer tokens, padding included, in one batch of :meth:`Answerer.answer_many`.
-
-Their keys and values take about 6 GB for FLAN-T5 XL in bf16 at the larger figure.
-"""
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -56,15 +49,6 @@ class Comparison:
 
     base: Answer
     tuned: Answer
-    done: bool
-
-
-@dataclass(frozen=True)
-class Together:
-    """The answers of several systems to one question, complete or so far."""
-
-    answers: dict[str, Answer]
-    """By the name of the system, in the order asked for."""
     done: bool
 
 
@@ -127,15 +111,6 @@ class Answerer:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """That of the tuned system."""
         return self._adapters[TUNED].tokenizer
-
-    def tokenizer_of(self, system: str) -> PreTrainedTokenizerBase:
-        """That of any system.
-
-        Raises:
-            ConfigError: If there is no such system.
-        """
-        who = self._who(system)
-        return self.base_tokenizer if who is None else who.tokenizer
 
     @property
     def template(self) -> PromptTemplate:
@@ -252,15 +227,36 @@ class Answerer:
         with self._lock, self._one.acting(self._who(system)) as model:
             yield model
 
-    def prompts(self, examples: Sequence[QAExample], system: str) -> list[Prompt]:
-        """What a system reads for each question.
-
-        The base reads what the tuned system reads, by its own tokenizer.
+    def tokenizer_of(self, system: str) -> PreTrainedTokenizerBase:
+        """By which a system reads and writes.
 
         Raises:
             ConfigError: If there is no such system.
         """
-        return self._fit(examples, self._who(system))
+        who = self._who(system)
+        return self.base_tokenizer if who is None else who.tokenizer
+
+    def prompts(
+        self,
+        examples: Sequence[QAExample],
+        system: str,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> list[Prompt]:
+        """What a system reads for each question.
+
+        The base reads what the tuned system reads, by its own tokenizer.
+
+        Args:
+            examples: The questions.
+            system: Who reads them.
+            tokenizer: Another one than the system's own.
+
+        Raises:
+            ConfigError: If there is no such system.
+        """
+        who = self._who(system)
+        return self._fit(examples, who) if tokenizer is None else self._as(who, examples, tokenizer)
 
     def answer(
         self,
@@ -386,30 +382,19 @@ class Answerer:
             ConfigError: If there is no such system, or none is asked.
             ModelError: If the memory does not suffice.
         """
-        settings = settings or self.settings
         whos = self._whos(self.systems if systems is None else systems)
-        on_cpu = self.model.device.type == "cpu"
-        budget = batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
         if not examples:
             return
         with self._lock:
             rows = list(zip(*(self._fit(examples, who) for who in whos.values()), strict=True))
-        lengths = [max(len(prompt.ids) for prompt in row) for row in rows]
-        order = sorted(range(len(rows)), key=lambda i: -lengths[i])
-        while order and not should_stop():
-            longest = lengths[order[0]] + settings.max_new_tokens
-            width = len(whos) * settings.num_beams * longest
-            count = max(1, budget // width)
-            batch, order = order[:count], order[count:]
-            with self._lock:
-                answers = self._one.generate(
-                    [prompt for i in batch for prompt in rows[i]],
-                    [*whos.values()] * len(batch),
-                    settings,
-                )
-            for place, i in enumerate(batch):
-                own = answers[place * len(whos) : (place + 1) * len(whos)]
-                yield i, dict(zip(whos, own, strict=True))
+        yield from answer_rows(
+            self._one,
+            whos,
+            rows,
+            settings or self.settings,
+            should_stop=should_stop,
+            batch_tokens=batch_tokens,
+        )
 
     def _ask(
         self,
@@ -419,12 +404,7 @@ class Answerer:
         systems: Sequence[str],
         settings: GenerationSettings | None,
     ) -> Iterator[Together]:
-        """Answers to one question while they grow, and whether they are done.
-
-        A thread of its own generates, so that no torch context is open while the caller works and
-        so that a caller who leaves can stop it.
-        """
-        if _is_blank(question):
+        if is_blank(question):
             raise QALoRAError("There is no question.", "Write one to get an answer.")
         whos = self._whos(systems)
         asked = {
@@ -432,25 +412,10 @@ class Answerer:
             for name in whos
         }
 
-        def work(tell: Callable[[Together], None], left: Callable[[], bool]) -> None:
-            def watch(answers: list[Answer]) -> bool:
-                if answers:
-                    tell(Together(dict(zip(whos, answers, strict=True)), False))
-                return not left()
+        def make_prompts() -> list[Prompt]:
+            return [self._fit([asked[name]], who)[0] for name, who in whos.items()]
 
-            while not self._lock.acquire(timeout=0.1):
-                if left():
-                    return
-            try:
-                prompts = [self._fit([asked[name]], who)[0] for name, who in whos.items()]
-                answers = self._one.generate(
-                    prompts, list(whos.values()), settings or self.settings, watch
-                )
-                tell(Together(dict(zip(whos, answers, strict=True)), True))
-            finally:
-                self._lock.release()
-
-        return follow(work, name="qa-lora-answer")
+        return answer_one(self._one, whos, make_prompts, settings or self.settings)
 
     def _who(self, system: str) -> Who:
         if system == BASE:
@@ -469,9 +434,12 @@ class Answerer:
 
     def _fit(self, examples: Sequence[QAExample], who: Who) -> list[Prompt]:
         """The prompts as training made them; for the base as they would be without an adapter."""
-        if who is not None:
-            return who.prompts(examples)
-        return self._adapters[TUNED].prompts(examples, self.base_tokenizer)
+        return self._as(who, examples, self.base_tokenizer if who is None else who.tokenizer)
+
+    def _as(
+        self, who: Who, examples: Sequence[QAExample], tokenizer: PreTrainedTokenizerBase
+    ) -> list[Prompt]:
+        return (who or self._adapters[TUNED]).prompts(examples, tokenizer)
 
 
 def _name_of(found: Located, asked_for: str | Path | runs.Run) -> str:
@@ -484,11 +452,6 @@ def _name_of(found: Located, asked_for: str | Path | runs.Run) -> str:
 
 def _turns(history: Turns | Mapping[str, Turns], system: str) -> Turns:
     return history.get(system, ()) if isinstance(history, Mapping) else history
-
-
-def _is_blank(text: str) -> bool:
-    """Whether there is nothing to see in it: white space, control and format characters."""
-    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
 def load(

@@ -63,12 +63,10 @@ class Adapter:
     """Which file its weights are from, if from one."""
 
     def prompts(
-        self, examples: Sequence[Asked], tokenizer: PreTrainedTokenizerBase | None = None
+        self, examples: Sequence[Asked], tokenizer: PreTrainedTokenizerBase
     ) -> list[Prompt]:
-        """Prompts as its training made them, by its own tokenizer unless another one is given."""
-        return fit_prompts(
-            tokenizer or self.tokenizer, self.template, examples, self.max_source_tokens
-        )
+        """Prompts as its training made them."""
+        return fit_prompts(tokenizer, self.template, examples, self.max_source_tokens)
 
 
 Who: TypeAlias = Adapter | None

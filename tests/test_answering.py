@@ -17,6 +17,7 @@ from qa_lora.encoding import fit_prompts
 from qa_lora.errors import ConfigError, ModelError, QALoRAError, RunError
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
+from qa_lora.sampling import drawing
 from tests.lively import make_adapter, make_model
 
 QUESTIONS = [
@@ -187,11 +188,76 @@ def test_sampling_repeats_by_seed_and_leaves_the_callers_numbers_alone(answerer)
         {"temperature": float("nan")},
         {"top_p": 1.5},
         {"seed": -1},
+        {"top_k": -1},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": float("nan")},
+        {"min_new_tokens": -1},
+        {"min_new_tokens": 9, "max_new_tokens": 8},
     ],
 )
 def test_settings_out_of_bounds_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         GenerationSettings(**wrong)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_shortest_answer_is_kept_to(answerer, beams):
+    usual = GenerationSettings(max_new_tokens=12, num_beams=beams)
+    short = [q for q in QUESTIONS if answerer.answer(q, settings=usual).tokens < 11]
+    assert short
+    for question in short:
+        before = answerer.answer(question, settings=usual).tokens
+        longer = replace(usual, min_new_tokens=before + 1)
+        assert answerer.answer(question, settings=longer).tokens > before
+
+
+def test_a_repetition_penalty_works_as_by_hand_and_spares_the_padding(lively_model):
+    base = load_base(str(lively_model), precision="fp32")
+    asked = [QAExample("", question, "") for question in QUESTIONS]
+    prompts = fit_prompts(base.tokenizer, PromptTemplate(), asked, 256)
+    found = generate_batch(
+        base.model, base.tokenizer, prompts, max_new_tokens=12, repetition_penalty=3.0
+    )
+    changed = 0
+    for prompt, answer in zip(prompts, found, strict=True):
+        said: list[int] = []
+        while len(said) < 12 and 1 not in said:
+            read = torch.tensor([[0, *said]])
+            with torch.no_grad():
+                out = base.model(input_ids=torch.tensor([prompt.ids]), decoder_input_ids=read)
+            scores = out.logits[0, -1]
+            for token in set(said):  # the 0 that a decoder starts with is not among them
+                scores[token] = scores[token] / 3 if scores[token] > 0 else scores[token] * 3
+            said.append(int(scores.argmax()))
+        ids = [token for token in said if token != 1]
+        assert answer.tokens == len(ids)
+        assert answer.text == base.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        plain = generate_batch(base.model, base.tokenizer, [prompt], max_new_tokens=12)[0]
+        changed += answer.text != plain.text
+    assert changed
+
+
+def test_few_likeliest_tokens_are_drawn_from(answerer):
+    wild = GenerationSettings(max_new_tokens=10, do_sample=True, temperature=50.0)
+    greedy = answerer.answer("Why?").text
+    only = [replace(wild, top_k=1), replace(wild, top_p=1e-9), replace(wild, temperature=1e-4)]
+    short = GenerationSettings(max_new_tokens=10)
+    for settings in only:
+        assert (
+            answerer.answer("Why?", settings=settings).text
+            == answerer.answer("Why?", settings=short).text
+        )
+    assert answerer.answer("Why?", settings=wild).text != greedy
+
+
+def test_drawing_is_fair():
+    """Frequencies of drawn tokens are the probabilities, and rows do not share their luck."""
+    scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    rows = [[i] for i in range(4000)]
+    draw = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3}
+    drawn = drawing(rows, torch.device("cpu"), **draw)(None, scores.expand(4000, 4)).argmax(-1)
+    shares = torch.bincount(drawn, minlength=4) / 4000
+    assert torch.allclose(shares, scores.exp(), atol=0.03)
 
 
 def test_the_models_own_defaults_do_not_leak_in(answerer, lively_model):

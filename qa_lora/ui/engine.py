@@ -1,4 +1,4 @@
-"""What the server process holds for all pages: one model in memory, its lock, running scorings.
+"""What the server process holds for all pages: one model in memory, its line, running scorings.
 
 Nothing here imports torch before it is needed; :meth:`Engine.warm_up` does so in the background
 once the first page is out.
@@ -20,6 +20,7 @@ from qa_lora.config import TrainConfig
 from qa_lora.errors import RunError
 from qa_lora.ui.jobs import Job, Order, work
 from qa_lora.ui.line import Line, Ticket
+from qa_lora.ui.resident import Resident
 from qa_lora.ui.series import Followers
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Job", "Listed", "Order"]
 
 SECOND_CLICK_SECONDS = 2.0
-
-MOST_ADAPTERS = 8
-"""Further adapters that are kept in memory for visitors who may come back to them."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,7 @@ class Engine:
         self._line = Line()
         self._beside = Line()
         """Those who ask a run while it is being scored; they take turns with the scoring."""
-        self._cached: tuple[tuple[str, float], Answerer] | None = None
-        self._loading = threading.Lock()
-        self._others: dict[str, tuple[str, float]] = {}
-        """Further adapters on the model in memory, by name, with what was read of them."""
+        self._resident = Resident(runs_dir)
         self._splits: dict[str, DataSplit] = {}
         self._listed: tuple[float, list[Listed]] = (0.0, [])
         self._statuses: dict[str, tuple[tuple[int, int], runs.RunStatus]] = {}
@@ -195,15 +190,7 @@ class Engine:
 
     def holds(self, run: runs.Run) -> bool:
         """Whether this run's model is in memory."""
-        cached = self._cached
-        return cached is not None and cached[0] == self._key(run)
-
-    @staticmethod
-    def _key(run: runs.Run) -> tuple[str, float]:
-        try:
-            return run.id, (run.adapter / "adapter_config.json").stat().st_mtime
-        except OSError:
-            return run.id, 0.0
+        return self._resident.holds(run)
 
     def answerer(self, run: runs.Run, others: Sequence[str] = ()) -> Answerer:
         """The run's base and adapter, and further adapters under their names.
@@ -221,58 +208,13 @@ class Engine:
         """
         if not run.has_adapter():
             raise RunError(f"The run {run.id} has no adapter yet.")
-        with self._loading:
-            answerer = self._tuned(run)
-            for name in dict.fromkeys(others):
-                self._put_on(answerer, name)
-            job = self.jobs.get(run.id)
-            if job is None or not job.busy:
-                spare = [name for name in self._others if name not in others]
-                for name in spare[: max(0, len(self._others) - MOST_ADAPTERS)]:
-                    self._take_off(answerer, name)
-            return answerer
-
-    def _tuned(self, run: runs.Run) -> Answerer:
-        """An answerer of the run, from the base in memory if that is its base, too."""
-        key = self._key(run)
-        if self._cached is not None and self._cached[0] == key:
-            return self._cached[1]
         self.warm_up()
-        from qa_lora.answering import load
-        from qa_lora.locate import same_base
-
-        before = self._cached[1] if self._cached is not None else None
-        config = run.config()
-        if (
-            before is not None
-            and before.run is not None
-            and same_base(before.base, config.model)
-            and before.run.config().precision == config.precision
-        ):
-            answerer = before.sharing(run)
-            before.close()
-        else:
-            before = self._cached = None
-            answerer = load(run)
-        self._cached = key, answerer
-        self._others.clear()
-        return answerer
-
-    def _put_on(self, answerer: Answerer, name: str) -> None:
-        """Load a further adapter, or a newer state of it."""
-        other = self.find(name)
-        key = (name, 0.0) if other is None else self._key(other)
-        if self._others.get(name) == key:
-            self._others[name] = self._others.pop(name)  # the last one used is the last to go
-            return
-        if name in self._others:
-            self._take_off(answerer, name)
-        answerer.add(other or name, runs_dir=self.runs_dir, name=name)
-        self._others[name] = key
-
-    def _take_off(self, answerer: Answerer, name: str) -> None:
-        answerer.remove(name)
-        del self._others[name]
+        job = self.jobs.get(run.id)
+        return self._resident.answerer(
+            run,
+            {name: self.find(name) or name for name in others},
+            remove=job is None or not job.busy,
+        )
 
     def split(self, run: runs.Run) -> DataSplit:
         """The run's questions, split as they were for its training.

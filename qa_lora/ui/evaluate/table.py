@@ -54,13 +54,14 @@ def headline_html(report: Report, run_id: str) -> str:
         questions = f"{escape(SPLITS.get(report.split, report.split))} question{plural}"
     took = f"; answered in {duration(report.seconds)}" if report.seconds else ""
     numbers = (
-        f'{term("ROUGE-L", metric_help("rougeL"))} <span class="base">{before:.2f}</span> → '
-        f'<span class="tuned">{after:.2f}</span> '
+        f'{term("ROUGE-L", metric_help("rougeL"))} <span class="nowrap">'
+        f'<span class="base">{before:.2f}</span> → '
+        f'<span class="tuned">{after:.2f}</span></span> '
         f'<span class="gain{sure}">{signed(gain["mean"])} {interval(gain)}</span>'
     )
     return (
         f'<div class="headline is-{found.kind}"><div class="big">{escape(found.title)} '
-        f'<span class="nowrap">{numbers}</span></div><p>{escape(found.text)}</p>'
+        f"{numbers}</div><p>{escape(found.text)}</p>"
         f"<p>On {report.rows:,}{of} {questions}, 95 % interval in brackets{took}.</p></div>"
         f"{incomplete_html(report)}"
     )
@@ -132,7 +133,7 @@ def _metric_row(
         ends.append(_p(gain.get("p_adjusted")))
     if detectable:
         least = gain.get("detectable")
-        ends.append("–" if least is None else f"{least:.3f}")
+        ends.append(f"{least:.3f}" if least else "–")
     written = "".join(f"<td class='n'>{text}</td>" for text in ends)
     return (
         f"<tr>{cells}<td class='n'>{signed(gain['mean'], 3)}</td>"
