@@ -20,7 +20,7 @@ from qa_lora.ui.series import Followers
 __all__ = ["BoardTab", "board_html", "build_board", "wire_board"]
 
 Update = dict[Any, Any]
-MOST_SHOWN = 200
+MOST_SHOWN = 100
 NOTHING = (
     '<div class="empty"><b>Nothing to compare yet</b>Score two runs on the same questions, with '
     "the same rows and seed, and they stand here side by side.</div>"
