@@ -50,7 +50,7 @@ def measure(loop: str, workload: Workload) -> dict[str, Any]:
     process = subprocess.run(
         [sys.executable, "-m", "throughput.loops", loop, workload.to_json()],
         cwd=HERE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT), *sys.path])},
         stdout=subprocess.PIPE,
         text=True,
         check=False,

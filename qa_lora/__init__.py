@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qa_lora.answering import Answer, Answerer, Comparison, GenerationSettings, load
+    from qa_lora.answering import Answer, Answerer, Comparison, GenerationSettings, Together, load
     from qa_lora.config import TrainConfig
     from qa_lora.data.example import QAExample
     from qa_lora.errors import (
@@ -51,6 +51,7 @@ _HOME = {
     "QALoRAError": "errors",
     "Report": "report",
     "RunError": "errors",
+    "Together": "answering",
     "TrainConfig": "config",
     "TrainingError": "errors",
     "evaluate": "evaluation",
@@ -75,6 +76,7 @@ __all__ = [
     "QALoRAError",
     "Report",
     "RunError",
+    "Together",
     "TrainConfig",
     "TrainingError",
     "__version__",

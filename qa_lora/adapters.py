@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import delete_adapter
+from peft.utils import AuxiliaryTrainingWrapper
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -19,10 +24,12 @@ from qa_lora.whitespace import new_ids
 
 __all__ = [
     "ADAPTER_WEIGHTS",
+    "add_adapter",
     "attach_adapter",
     "attach_lora",
     "count_parameters",
     "linear_names",
+    "remove_adapter",
     "save_adapter",
     "training_mode",
 ]
@@ -98,6 +105,96 @@ def attach_adapter(
         ModelError: If the folder holds no safe adapter, a damaged one or one of another model.
     """
     folder = Path(folder)
+    _check_files(folder)
+    with _explained(folder, base.name_or_path):
+        model = PeftModel.from_pretrained(base, folder, is_trainable=trainable)
+        _check_keys(model, folder)
+    assert isinstance(model, PeftModel)
+    share_inputs(model)
+    return model.train() if trainable else model.eval()
+
+
+def add_adapter(model: PeftModel, folder: str | Path, slot: str) -> None:
+    """Put one more saved adapter beside those that a model has; the active one stays active.
+
+    Args:
+        model: A base with one adapter or more, in eval mode.
+        folder: A PEFT adapter folder with safetensors; pickled weights are refused.
+        slot: What peft is to call it: a name without dots that no other one's contains.
+
+    Raises:
+        ModelError: If the folder holds no safe adapter, a damaged one or one of another model. The
+            model is then as it was.
+    """
+    folder = Path(folder)
+    _check_files(folder)
+    active = model.active_adapter
+    try:
+        with _explained(folder, model.get_base_model().name_or_path):
+            model.add_adapter(slot, PeftConfig.from_pretrained(folder, inference_mode=True))
+            with _strangers_aside(model, slot):
+                model.load_adapter(folder, slot, torch_device=str(model.device))
+                _check_keys(model, folder, slot)
+    except BaseException:
+        remove_adapter(model, slot)
+        raise
+    share_inputs(model)
+    model.set_adapter(active, inference_mode=True)
+    model.eval()
+
+
+def remove_adapter(model: PeftModel, slot: str) -> None:
+    """Take an adapter off a model, and all that was put into it for this adapter alone.
+
+    Args:
+        model: A base with one other adapter at least.
+        slot: What peft calls the adapter; also one that was put on by half.
+    """
+    others = [name for name in model.peft_config if name != slot]
+    if model.active_adapter == slot:
+        model.set_adapter(others[0], inference_mode=True)
+    delete_adapter(model.base_model, slot, prefix="lora_", layer_cls=LoraLayer)
+    model.peft_config.pop(slot, None)
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            empty, inside = not _adapters_of(module), module.original_module
+        elif isinstance(module, LoraLayer):
+            empty = not module.lora_A and not module.lora_embedding_A
+            inside = module.get_base_layer()
+        else:
+            continue
+        if empty:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, inside)
+    model.set_adapter(model.active_adapter, inference_mode=True)
+
+
+@contextmanager
+def _strangers_aside(model: PeftModel, slot: str) -> Iterator[None]:
+    """Meanwhile modules that other adapters put their embedding rows into are as in the base.
+
+    peft looks in each of them for what an adapter has there, also if it has nothing.
+    """
+    aside = [
+        (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], module)
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, AuxiliaryTrainingWrapper) and slot not in _adapters_of(module)
+    ]
+    for parent, child, module in aside:
+        setattr(parent, child, module.original_module)
+    try:
+        yield
+    finally:
+        for parent, child, module in aside:
+            setattr(parent, child, module)
+
+
+def _adapters_of(wrapper: AuxiliaryTrainingWrapper) -> set[str]:
+    return set(wrapper._get_available_adapters())  # noqa: SLF001
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse what is no adapter, could run code, or is not what was saved."""
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(
             f"There is no adapter in {folder}.", "An adapter folder holds adapter_config.json."
@@ -113,20 +210,20 @@ def attach_adapter(
             f"The adapter in {folder} is damaged: {damage}.",
             f"Delete {CHECKSUMS} there if you changed it yourself.",
         )
+
+
+@contextmanager
+def _explained(folder: Path, base: str) -> Iterator[None]:
+    """Turn the bare exceptions of many kinds that peft raises for an adapter into one sentence."""
     try:
-        model = PeftModel.from_pretrained(base, folder, is_trainable=trainable)
-        _check_keys(model, folder)
+        yield
     except ModelError:
         raise
-    except Exception as error:  # peft raises bare exceptions of many kinds for a damaged adapter
+    except Exception as error:
         raise ModelError(
-            f"The adapter in {folder} does not fit the base model {base.name_or_path}: "
-            f"{first_line(error)}.",
+            f"The adapter in {folder} does not fit the base model {base}: {first_line(error)}.",
             "Use it with the base model it was trained on.",
         ) from None
-    assert isinstance(model, PeftModel)
-    share_inputs(model)
-    return model.train() if trainable else model.eval()
 
 
 def save_adapter(
@@ -198,14 +295,14 @@ def training_mode(model: PeftModel, *, base_dropout: bool) -> None:
             module.training = True
 
 
-def _check_keys(model: PeftModel, folder: Path) -> None:
+def _check_keys(model: PeftModel, folder: Path, slot: str = "default") -> None:
     """Refuse missing or unknown keys, about which peft only warns."""
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     with safe_open(str(folder / ADAPTER_WEIGHTS), framework="pt") as file:
         stored = set(file.keys())
-    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    expected = set(get_peft_model_state_dict(model, adapter_name=slot, save_embedding_layers=False))
     if stored != expected:
         example = sorted(stored ^ expected)[0]
         raise ModelError(

@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from qa_lora import runs
 from qa_lora.adapters import attach_adapter
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
-from qa_lora.encoding import Prompt, fit_prompts
-from qa_lora.errors import QALoRAError
-from qa_lora.following import follow
-from qa_lora.generation import Answer, GenerationSettings, Watch, generate_batch
-from qa_lora.locate import locate
+from qa_lora.encoding import Prompt
+from qa_lora.errors import ConfigError, QALoRAError
+from qa_lora.generation import Answer, GenerationSettings, generate_batch
+from qa_lora.locate import Located, locate
 from qa_lora.models import load_adapter_tokenizer, load_base
+from qa_lora.one_model import Adapter, FileKey, OneModel, Who, file_key
 from qa_lora.prompts import PromptTemplate
+from qa_lora.together import Together, answer_one, answer_rows, is_blank
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "BASE",
+    "TUNED",
     "Answer",
     "Answerer",
     "Comparison",
     "GenerationSettings",
-    "Variant",
+    "Together",
     "generate_batch",
     "load",
 ]
 
-Variant: TypeAlias = Literal["base", "tuned"]
-Told: TypeAlias = tuple[list[Answer], bool]
+BASE, TUNED = "base", "tuned"
 
-VARIANTS: list[Variant] = ["base", "tuned"]
-
-ADAPTER_NAME: dict[Variant, str] = {"base": "__base__", "tuned": "default"}
-"""What peft calls the rows of a mixed batch."""
-
-CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 16_384, 32_768
-"""Prompt and answer tokens, padding included, in one batch of :meth:`Answerer.answer_pairs`.
-
-Their keys and values take about 6 GB for FLAN-T5 XL in bf16 at the larger figure.
-"""
+Turns: TypeAlias = Sequence[tuple[str, str]]
+"""Earlier turns of a chat as (question, answer), oldest first."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,10 @@ class Comparison:
 
 
 class Answerer:
-    """A base model and one adapter on it; safe to use from several threads, one at a time.
+    """A base model and adapters on it; safe to use from several threads, one at a time.
+
+    A "system" is who answers: "base" is the untouched base model, "tuned" the adapter it was made
+    with, and any further one has the name it was added under. All share one copy of the base.
 
     Args:
         model: The base with its adapter, named "default".
@@ -71,6 +67,7 @@ class Answerer:
         run: The run it belongs to, if it does to one.
         base_tokenizer: That of the base, where the training added tokens to it. The base never
             sees them: it reads and writes what it would without the adapter.
+        key: Which file the adapter is from, so that it is not loaded twice.
     """
 
     def __init__(
@@ -83,24 +80,191 @@ class Answerer:
         settings: GenerationSettings | None = None,
         run: runs.Run | None = None,
         base_tokenizer: PreTrainedTokenizerBase | None = None,
+        key: FileKey | None = None,
     ) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.base_tokenizer = base_tokenizer or tokenizer
-        self.template = template
-        self.max_source_tokens = max_source_tokens
+        one = OneModel(model, base_tokenizer or tokenizer)
+        tuned = one.adopt("default", tokenizer, template, max_source_tokens, run=run, key=key)
+        self._set_up(one, tuned, settings)
+
+    def _set_up(self, one: OneModel, tuned: Adapter, settings: GenerationSettings | None) -> None:
         self.settings = settings or GenerationSettings()
-        self.run = run
-        self._mixes = _can_mix(model)
-        self._lock = threading.Lock()
+        self._one = one
+        self._lock = one.lock
+        self._adapters = {TUNED: tuned}
+
+    @property
+    def model(self) -> PeftModel:
+        """The one model with all adapters on it."""
+        return self._one.model
+
+    @property
+    def base(self) -> str:
+        """Name of the base model: "pocket", a folder or a Hub id."""
+        return self._one.base
+
+    @property
+    def base_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The base's own tokenizer."""
+        return self._one.base_tokenizer
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """That of the tuned system."""
+        return self._adapters[TUNED].tokenizer
+
+    @property
+    def template(self) -> PromptTemplate:
+        """How a question becomes a prompt of base and tuned."""
+        return self._adapters[TUNED].template
+
+    @property
+    def max_source_tokens(self) -> int:
+        """Longest prompt of base and tuned."""
+        return self._adapters[TUNED].max_source_tokens
+
+    @property
+    def run(self) -> runs.Run | None:
+        """The run that the tuned system belongs to, if it does to one."""
+        return self._adapters[TUNED].run
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Who can answer: "base", "tuned", and the names of further adapters."""
+        return (BASE, *self._adapters)
+
+    def run_of(self, system: str) -> runs.Run | None:
+        """The run that a system belongs to; None for the base and for adapters of no run.
+
+        Raises:
+            ConfigError: If there is no such system.
+        """
+        who = self._who(system)
+        return None if who is None else who.run
+
+    def add(
+        self,
+        run_or_folder: str | Path | runs.Run,
+        *,
+        runs_dir: str | Path | None = None,
+        name: str | None = None,
+    ) -> str:
+        """Load another adapter of the same base onto the model in memory.
+
+        Args:
+            run_or_folder: A run's id or folder, a PEFT adapter folder, or the Hub id of an adapter.
+            runs_dir: Where run ids are looked up.
+            name: Of the new system; the run's id, the folder's name or the Hub id if None.
+
+        Returns:
+            The name.
+
+        Raises:
+            ConfigError: If the name is taken or blank.
+            RunError: If there is no such run, or it has no adapter yet.
+            ModelError: If the adapter is of another base or kind, damaged, or not safe to read.
+                Whatever is wrong, the model stays as it was.
+        """
+        found = locate(run_or_folder, runs_dir)
+        if name is None:
+            name = _name_of(found, run_or_folder)
+        if not name.strip():
+            raise ConfigError("The name of a system must not be blank.")
+        with self._lock:
+            if name in self.systems:
+                raise ConfigError(
+                    f"There is a system named {name} already.", "Give the adapter another name."
+                )
+            self._adapters[name] = self._one.put_on(found)
+        return name
+
+    def remove(self, name: str) -> None:
+        """Take a further adapter off the model and free its memory.
+
+        Raises:
+            ConfigError: If there is no such system, or it is "base" or "tuned", which stay.
+        """
+        if name in (BASE, TUNED):
+            raise ConfigError(f"The system {name} cannot be removed.")
+        with self._lock:
+            adapter = self._who(name)
+            assert adapter is not None
+            del self._adapters[name]
+            self._one.take_off(adapter)
+
+    def sharing(
+        self, run_or_folder: str | Path | runs.Run, *, runs_dir: str | Path | None = None
+    ) -> Answerer:
+        """An answerer of another run that shares this one's base model, and takes turns with it.
+
+        Raises:
+            QALoRAError: As :meth:`add`.
+        """
+        found = locate(run_or_folder, runs_dir)
+        config = found.run.config() if found.run else TrainConfig()
+        with self._lock:
+            tuned = self._one.put_on(found)
+        other = object.__new__(Answerer)
+        other._set_up(self._one, tuned, GenerationSettings(max_new_tokens=config.max_new_tokens))
+        return other
+
+    def close(self) -> None:
+        """Free the adapters that no other answerer of the same base uses. No use of it after that.
+
+        The last adapter stays with the model.
+        """
+        with self._lock:
+            while self._adapters:
+                _, adapter = self._adapters.popitem()
+                self._one.take_off(adapter)
+
+    @contextmanager
+    def acting(self, system: str) -> Iterator[PeftModel]:
+        """Hold the model; meanwhile it is the base with this system's adapter, or the mere base.
+
+        Raises:
+            ConfigError: If there is no such system.
+        """
+        with self._lock, self._one.acting(self._who(system)) as model:
+            yield model
+
+    def tokenizer_of(self, system: str) -> PreTrainedTokenizerBase:
+        """By which a system reads and writes.
+
+        Raises:
+            ConfigError: If there is no such system.
+        """
+        who = self._who(system)
+        return self.base_tokenizer if who is None else who.tokenizer
+
+    def prompts(
+        self,
+        examples: Sequence[QAExample],
+        system: str,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> list[Prompt]:
+        """What a system reads for each question.
+
+        The base reads what the tuned system reads, by its own tokenizer.
+
+        Args:
+            examples: The questions.
+            system: Who reads them.
+            tokenizer: Another one than the system's own.
+
+        Raises:
+            ConfigError: If there is no such system.
+        """
+        who = self._who(system)
+        return self._fit(examples, who) if tokenizer is None else self._as(who, examples, tokenizer)
 
     def answer(
         self,
         question: str,
         context: str = "",
         *,
-        history: Sequence[tuple[str, str]] = (),
-        variant: Variant = "tuned",
+        history: Turns = (),
+        variant: str = TUNED,
         settings: GenerationSettings | None = None,
     ) -> Answer:
         """Answer a question.
@@ -109,15 +273,16 @@ class Answerer:
             question: The question.
             context: A passage to read, or nothing.
             history: Earlier turns as (question, answer), oldest first.
-            variant: Who answers: "base" is the untouched base model.
+            variant: Which system answers: "base" is the untouched base model.
             settings: How; the run's own settings if None.
 
         Raises:
+            ConfigError: If there is no such system.
             QALoRAError: If the question is blank, or the memory does not suffice.
         """
         last = Answer("")
-        for (answer,), _ in self._follow(question, context, history, [variant], settings):
-            last = answer
+        for step in self._ask(question, context, history, [variant], settings):
+            last = step.answers[variant]
         return last
 
     def stream(
@@ -125,8 +290,8 @@ class Answerer:
         question: str,
         context: str = "",
         *,
-        history: Sequence[tuple[str, str]] = (),
-        variant: Variant = "tuned",
+        history: Turns = (),
+        variant: str = TUNED,
         settings: GenerationSettings | None = None,
     ) -> Iterator[str]:
         """Like :meth:`answer`, piece by piece; the pieces joined are the answer's text.
@@ -134,7 +299,8 @@ class Answerer:
         Closing the iterator ends the generation.
         """
         shown = ""
-        for (answer,), _ in self._follow(question, context, history, [variant], settings):
+        for step in self._ask(question, context, history, [variant], settings):
+            answer = step.answers[variant]
             if len(answer.text) > len(shown) and answer.text.startswith(shown):
                 yield answer.text[len(shown) :]
                 shown = answer.text
@@ -144,158 +310,149 @@ class Answerer:
         question: str,
         context: str = "",
         *,
-        history: Sequence[tuple[str, str]] = (),
+        history: Turns = (),
         settings: GenerationSettings | None = None,
     ) -> Iterator[Comparison]:
-        """Both answers while they grow, from one batch; the last one is `done`.
+        """The answers of base and tuned while they grow; see :meth:`answer_together`."""
+        for step in self._ask(question, context, history, [BASE, TUNED], settings):
+            yield Comparison(step.answers[BASE], step.answers[TUNED], step.done)
 
-        Closing the iterator ends the generation. An adapter that cannot share a batch with its base
-        (DoRA) answers after it.
+    def answer_together(
+        self,
+        question: str,
+        context: str = "",
+        *,
+        history: Turns | Mapping[str, Turns] = (),
+        systems: Sequence[str] | None = None,
+        settings: GenerationSettings | None = None,
+    ) -> Iterator[Together]:
+        """The answers of several systems while they grow; the last item is `done`.
+
+        They are rows of one batch where peft can mix them. Adapters that cannot share a batch
+        (DoRA, trained embedding rows, whole trained modules) answer behind the others, one by one.
+        Each adapter's prompt is made by its own template and tokenizer, and the base's by the
+        template of the tuned system.
+
+        The same question, settings and systems give the same answers on a device, also with
+        sampling: the seed and the prompt decide what is drawn.
+
+        Closing the iterator ends the generation within a token and frees the model, also while
+        another caller is waited for.
+
+        Args:
+            question: The question. Control characters in it stay: a tokenizer drops them or takes
+                them as text, as it did in training. Too long a question is cut, with a notice.
+            context: A passage to read, or nothing.
+            history: Earlier turns of all systems, or of each by its name, where each has a chat of
+                its own; a system without a name there has none.
+            systems: Who answers, in this order; all if None.
+            settings: How; the run's own settings if None.
 
         Raises:
+            ConfigError: If there is no such system, or none is asked.
             QALoRAError: If the question is blank, or the memory does not suffice.
         """
-        for (base, tuned), done in self._follow(question, context, history, VARIANTS, settings):
-            yield Comparison(base, tuned, done)
+        yield from self._ask(
+            question, context, history, self.systems if systems is None else systems, settings
+        )
 
-    def answer_pairs(
+    def answer_many(
         self,
         examples: Sequence[QAExample],
         *,
+        systems: Sequence[str] | None = None,
         settings: GenerationSettings | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
         batch_tokens: int | None = None,
-    ) -> Iterator[tuple[int, Answer, Answer]]:
-        """Base and tuned answers to many questions, in batches of prompts of like length.
+    ) -> Iterator[tuple[int, dict[str, Answer]]]:
+        """The answers of several systems to many questions, in batches of prompts of like length.
 
         Args:
             examples: The questions; their own answers are not looked at.
+            systems: Who answers; all if None.
             settings: How; the run's own settings if None.
-            batch_tokens: Prompt and answer tokens in one batch, base and tuned rows counted, so
-                that memory stays bounded; by the kind of device if None.
+            should_stop: Asked every few tokens; when true, only those questions are still given
+                that all systems have answered.
+            batch_tokens: Prompt and answer tokens at once, so that memory stays bounded; by the
+                kind of device if None.
 
         Yields:
-            The example's index, the base model's answer and the tuned one; longest prompts first.
+            The example's index and the systems' answers; longest prompts first.
+
+        Raises:
+            ConfigError: If there is no such system, or none is asked.
+            ModelError: If the memory does not suffice.
         """
-        settings = settings or self.settings
-        on_cpu = self.model.device.type == "cpu"
-        budget = batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
+        whos = self._whos(self.systems if systems is None else systems)
         if not examples:
             return
         with self._lock:
-            pairs = list(zip(*(self._fit(examples, v) for v in VARIANTS), strict=True))
-        lengths = [max(len(prompt.ids) for prompt in pair) for pair in pairs]
-        order = sorted(range(len(pairs)), key=lambda i: -lengths[i])
-        while order:
-            width = 2 * settings.num_beams * (lengths[order[0]] + settings.max_new_tokens)
-            rows = max(1, budget // width)
-            batch, order = order[:rows], order[rows:]
-            with self._lock:
-                answers = self._generate(
-                    [prompt for i in batch for prompt in pairs[i]],
-                    VARIANTS * len(batch),
-                    settings,
-                )
-            yield from zip(batch, answers[::2], answers[1::2], strict=True)
+            rows = list(zip(*(self._fit(examples, who) for who in whos.values()), strict=True))
+        yield from answer_rows(
+            self._one,
+            whos,
+            rows,
+            settings or self.settings,
+            should_stop=should_stop,
+            batch_tokens=batch_tokens,
+        )
 
-    def _follow(
+    def _ask(
         self,
         question: str,
         context: str,
-        history: Sequence[tuple[str, str]],
-        variants: list[Variant],
+        history: Turns | Mapping[str, Turns],
+        systems: Sequence[str],
         settings: GenerationSettings | None,
-    ) -> Iterator[Told]:
-        """Answers to one prompt while they grow, one for each variant, and whether they are done.
-
-        A thread of its own generates, so that no torch context is open while the caller works and
-        so that a caller who leaves can stop it.
-        """
-        if not question.strip():
+    ) -> Iterator[Together]:
+        if is_blank(question):
             raise QALoRAError("There is no question.", "Write one to get an answer.")
-        asked = QAExample("", question, "", context, tuple(history))
+        whos = self._whos(systems)
+        asked = {
+            name: QAExample("", question, "", context, tuple(_turns(history, name)))
+            for name in whos
+        }
 
-        def work(tell: Callable[[Told], None], left: Callable[[], bool]) -> None:
-            def watch(answers: list[Answer]) -> bool:
-                if answers:
-                    tell((answers, False))
-                return not left()
+        def make_prompts() -> list[Prompt]:
+            return [self._fit([asked[name]], who)[0] for name, who in whos.items()]
 
-            while not self._lock.acquire(timeout=0.1):
-                if left():
-                    return
-            try:
-                prompts = [self._fit([asked], variant)[0] for variant in variants]
-                tell((self._generate(prompts, variants, settings or self.settings, watch), True))
-            finally:
-                self._lock.release()
+        return answer_one(self._one, whos, make_prompts, settings or self.settings)
 
-        return follow(work, name="qa-lora-answer")
-
-    def _tokenizer(self, variant: Variant) -> PreTrainedTokenizerBase:
-        return self.base_tokenizer if variant == "base" else self.tokenizer
-
-    def _fit(self, examples: Sequence[QAExample], variant: Variant) -> list[Prompt]:
-        """The prompts as training made them; for the base as they would be without an adapter."""
-        tokenizer = self._tokenizer(variant)
-        return fit_prompts(tokenizer, self.template, examples, self.max_source_tokens)
-
-    def _generate(
-        self,
-        prompts: list[Prompt],
-        variants: Sequence[Variant],
-        settings: GenerationSettings,
-        watch: Watch | None = None,
-    ) -> list[Answer]:
-        """Answer each prompt by its variant, in one batch where the adapter allows it."""
-
-        def generate(rows: list[int], names: list[str] | None, watch: Watch | None) -> list[Answer]:
-            return generate_batch(
-                self.model,
-                self._tokenizer(variants[rows[0]]),
-                [prompts[i] for i in rows],
-                adapter_names=names,
-                watch=watch,
-                **asdict(settings),
+    def _who(self, system: str) -> Who:
+        if system == BASE:
+            return None
+        if system not in self._adapters:
+            raise ConfigError(
+                f"There is no system named {system}.",
+                f"The systems are {', '.join(self.systems)}.",
             )
+        return self._adapters[system]
 
-        if self._mixes:  # then both have one tokenizer
-            names = [ADAPTER_NAME[variant] for variant in variants]
-            return generate(list(range(len(prompts))), names, watch)
-        answers = [Answer("")] * len(prompts)
-        for variant in dict.fromkeys(variants):
-            rows = [i for i, other in enumerate(variants) if other == variant]
-            off = self.model.disable_adapter() if variant == "base" else nullcontext()
-            with off:
-                done = generate(rows, None, watch and _merged(watch, answers, rows))
-            for i, answer in zip(rows, done, strict=True):
-                answers[i] = answer
-        return answers
+    def _whos(self, systems: Sequence[str]) -> dict[str, Who]:
+        if not systems:
+            raise ConfigError("No system is asked.", f"Name some of {', '.join(self.systems)}.")
+        return {name: self._who(name) for name in systems}
 
+    def _fit(self, examples: Sequence[QAExample], who: Who) -> list[Prompt]:
+        """The prompts as training made them; for the base as they would be without an adapter."""
+        return self._as(who, examples, self.base_tokenizer if who is None else who.tokenizer)
 
-def _merged(watch: Watch, answers: list[Answer], rows: list[int]) -> Watch:
-    """A watch of some rows that shows them to a watch of all rows."""
-
-    def watch_rows(part: list[Answer]) -> bool:
-        if not part:
-            return watch([])
-        fresh = dict(zip(rows, part, strict=True))
-        return watch([fresh.get(i, answer) for i, answer in enumerate(answers)])
-
-    return watch_rows
+    def _as(
+        self, who: Who, examples: Sequence[QAExample], tokenizer: PreTrainedTokenizerBase
+    ) -> list[Prompt]:
+        return (who or self._adapters[TUNED]).prompts(examples, tokenizer)
 
 
-def _can_mix(model: PeftModel) -> bool:
-    """Whether peft can run base and tuned rows in one batch of this model."""
-    from peft import LoraConfig, PeftModelForSeq2SeqLM
+def _name_of(found: Located, asked_for: str | Path | runs.Run) -> str:
+    """The run's id; of an adapter of no run its folder's name, or its Hub id."""
+    if found.run is not None:
+        return found.run.id
+    here = isinstance(asked_for, runs.Run) or Path(asked_for).expanduser().is_dir()
+    return found.folder.resolve().name if here else str(asked_for)
 
-    config = model.peft_config["default"]
-    return (
-        isinstance(model, PeftModelForSeq2SeqLM)
-        and isinstance(config, LoraConfig)
-        and not config.use_dora
-        and not config.modules_to_save
-        and not config.trainable_token_indices
-    )
+
+def _turns(history: Turns | Mapping[str, Turns], system: str) -> Turns:
+    return history.get(system, ()) if isinstance(history, Mapping) else history
 
 
 def load(
@@ -323,4 +480,5 @@ def load(
         max_source_tokens=config.max_source_tokens,
         settings=GenerationSettings(max_new_tokens=config.max_new_tokens),
         run=found.run,
+        key=file_key(found.folder),
     )

@@ -100,9 +100,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     ask = _add(commands, "ask", _ask, "answer a question with base and tuned model")
     ask.add_argument("question", metavar="QUESTION")
-    ask.add_argument("--run", required=True, metavar="RUN", help="a run, or any adapter folder")
+    ask.add_argument(
+        "--run",
+        required=True,
+        action="append",
+        metavar="RUN",
+        help="a run, or any adapter folder; again for further adapters of the same base",
+    )
     ask.add_argument("--context", default="", metavar="C", help="a passage to read")
-    ask.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
+    _add_generation(ask)
 
     evaluate = _add(commands, "evaluate", _evaluate, "score base and tuned on held-out questions")
     evaluate.add_argument("--run", required=True, metavar="RUN", help="a run, or an adapter folder")
@@ -169,6 +175,41 @@ def _add_knobs(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> Non
             group.add_argument(flag, metavar="X", action="append", **options)
         else:
             group.add_argument(flag, metavar="X", **options)
+
+
+GENERATION = {
+    "max_new_tokens": (int, "longest answer (default: that of the run)"),
+    "min_new_tokens": (int, "shortest answer (default: 0)"),
+    "num_beams": (int, "beam search with so many beams (default: 1, none)"),
+    "repetition_penalty": (float, "above 1 against tokens said already (default: 1, none)"),
+    "temperature": (float, "with --sample: higher is more daring (default: 1)"),
+    "top_p": (float, "with --sample: from the likeliest with this probability (default: 1)"),
+    "top_k": (int, "with --sample: from so many likeliest tokens (default: 0, all)"),
+    "seed": (int, "with --sample: another seed, another answer (default: 0)"),
+}
+"""The fields of GenerationSettings, which is not imported here, for it loads torch."""
+
+DRAWN = ("temperature", "top_p", "top_k", "seed")
+
+
+def _add_generation(parser: argparse.ArgumentParser) -> None:
+    """A flag for every way to generate; what is not given is the run's own."""
+    group = parser.add_argument_group("Generation")
+    group.add_argument("--sample", action="store_true", help="draw tokens, not the likeliest ones")
+    for name, (kind, text) in GENERATION.items():
+        flag = "--" + name.replace("_", "-")
+        group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar="X", help=text)
+
+
+def _generation(parsed: argparse.Namespace) -> Result:
+    values = {name: value for name, value in vars(parsed).items() if name in GENERATION}
+    idle = [name for name in DRAWN if name in values and not parsed.sample]
+    if idle:
+        flag = "--" + idle[0].replace("_", "-")
+        raise ConfigError(
+            f"{flag} does nothing without --sample.", "Add --sample, or leave it out."
+        )
+    return {**values, "do_sample": parsed.sample}
 
 
 def _knobs(parsed: argparse.Namespace) -> Result:
@@ -277,15 +318,37 @@ def _runs(parsed: argparse.Namespace) -> Result:
 
 
 def _ask(parsed: argparse.Namespace) -> Result:
+    from dataclasses import replace
+
     from qa_lora.answering import GenerationSettings, load
 
-    if parsed.max_new_tokens < 1:
-        raise ConfigError("--max-new-tokens must be at least 1.")
-    answerer = load(parsed.run, runs_dir=parsed.runs_dir)
-    settings = GenerationSettings(max_new_tokens=parsed.max_new_tokens)
-    *_, last = answerer.compare(parsed.question, parsed.context, settings=settings)
-    terminal.show_answers(last.base.text, last.tuned.text, quiet=parsed.json)
-    return {"base": last.base.text, "tuned": last.tuned.text}
+    wanted = _generation(parsed)
+    # What is out of bounds is said before a model is loaded.
+    GenerationSettings(**{"max_new_tokens": 8192, **wanted})
+    first, *others = parsed.run
+    answerer = load(first, runs_dir=parsed.runs_dir)
+    settings = replace(answerer.settings, **wanted)
+    for other in others:
+        answerer.add(other, runs_dir=parsed.runs_dir)
+    *_, last = answerer.answer_together(parsed.question, parsed.context, settings=settings)
+    texts = {name: answer.text for name, answer in last.answers.items()}
+    terminal.show_answers(texts, quiet=parsed.json)
+    for name, text in texts.items():
+        if name != "base" and text == texts["base"]:
+            _warn_of_nil(answerer, name, parsed, text)
+    result: Result = {"base": texts["base"], "tuned": texts["tuned"]}
+    return {**result, "answers": texts} if others else result
+
+
+def _warn_of_nil(answerer: Any, name: str, parsed: argparse.Namespace, text: str) -> None:
+    """Say on stderr if an adapter that answers as its base does nothing at all."""
+    from qa_lora.data.example import QAExample
+    from qa_lora.effect import measure_effect
+
+    asked = QAExample("", parsed.question, "", parsed.context)
+    effect = measure_effect(answerer, [asked], system=name, answers=[text])
+    if not effect.acts:
+        sys.stderr.write(f"qa-lora: {name}: {effect.sentence()}\n")
 
 
 def _evaluate(parsed: argparse.Namespace) -> Result:

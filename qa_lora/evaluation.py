@@ -1,29 +1,34 @@
-"""Held-out rows to answers to a report: does the adapter answer better than its base?"""
+"""Held-out questions to answers to a report: do adapters answer better than their base?"""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qa_lora import distributed
-from qa_lora.answering import Answer, Answerer, GenerationSettings, load
+from qa_lora.answering import Answerer, GenerationSettings, load
+from qa_lora.asked import Asked, find_questions
 from qa_lora.batching import share
-from qa_lora.config import TrainConfig
-from qa_lora.data import QAExample, load_split, question_key
-from qa_lora.errors import ConfigError, DataError
-from qa_lora.report import FACT_ACCURACY, ExampleResult, Report, save_report
+from qa_lora.errors import ConfigError
+from qa_lora.examining import Examined, Examiner
+from qa_lora.report import BASE, TUNED, Report, questions_fingerprint
+from qa_lora.report_files import column_names, save_report
 from qa_lora.runs import Run
-from qa_lora.scoring import METRICS, fact_recall, paired_bootstraps, score
+from qa_lora.scoring import METRICS
+from qa_lora.summary import compare, length_ratios, mean_scores, shares
 
 __all__ = ["Progress", "evaluate", "evaluate_stream"]
 
-SPLITS = ("train", "validation", "test")
-
 PROGRESS_SECONDS = 0.2
 """At least this long between two tellings of how far an evaluation is."""
+
+FIRST_GROUP, LARGEST_GROUP = 16, 512
+"""Questions answered together, in an order drawn at random: what was finished when an evaluation is
+stopped is a fair sample. Within a group they are answered by length."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,10 @@ class Progress:
 
     done: int
     total: int
-
-
-@dataclass(frozen=True)
-class _Question:
-    """A question with all right answers to it."""
-
-    example: QAExample
-    """The first of its rows; the others differ from it in their answer."""
-    references: tuple[str, ...]
-    facts: tuple[str, ...]
+    elapsed_seconds: float = 0.0
+    """Since the first question was asked."""
+    eta_seconds: float | None = None
+    """Until the last one is answered, if it goes on like this; None before the first answer."""
 
 
 def evaluate(
@@ -50,10 +49,14 @@ def evaluate(
     split: str = "test",
     limit: int | None = None,
     data: str | None = None,
+    file: str | Path | None = None,
+    adapters: Sequence[str | Path] = (),
     runs_dir: str | Path | None = None,
     answerer: Answerer | None = None,
     settings: GenerationSettings | None = None,
     seed: int = 0,
+    remove_stopwords: bool = False,
+    loss: bool = True,
     save: bool = True,
 ) -> Report:
     """Score base and tuned on held-out questions; :func:`evaluate_stream`, drained."""
@@ -62,10 +65,14 @@ def evaluate(
         split=split,
         limit=limit,
         data=data,
+        file=file,
+        adapters=adapters,
         runs_dir=runs_dir,
         answerer=answerer,
         settings=settings,
         seed=seed,
+        remove_stopwords=remove_stopwords,
+        loss=loss,
         save=save,
     ):
         if isinstance(item, Report):
@@ -79,30 +86,42 @@ def evaluate_stream(
     split: str = "test",
     limit: int | None = None,
     data: str | None = None,
+    file: str | Path | None = None,
+    adapters: Sequence[str | Path] = (),
     runs_dir: str | Path | None = None,
     answerer: Answerer | None = None,
     settings: GenerationSettings | None = None,
     seed: int = 0,
+    remove_stopwords: bool = False,
+    loss: bool = True,
     save: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | Report]:
     """Score base and tuned on held-out questions, telling how far it is.
 
-    Both answer every question in the same batches, from the same base weights. A question with
-    several right answers counts once, and each metric takes the best of them.
+    All answer every question from the same base weights. A question with several right answers
+    counts once, and each metric takes the best of them.
 
     Args:
         run: A run, its id or folder, an adapter folder, or the Hub id of an adapter.
         split: "train", "validation" or "test".
         limit: At most this many questions, drawn by `seed`; all if None.
-        data: Another source than the run's; needed where there is no run to name one. Questions
-            the run was trained on are left out of it, so the run's own data must be readable.
+        data: Another source than the run's, divided as the run's data is; needed where there is no
+            run to name one. Questions the run was trained on are left out of it, so the run's own
+            data must be readable.
+        file: A file with questions and right answers, all of which are scored, but for those that
+            the run was trained on. In place of `split` and `data`.
+        adapters: Further adapters of the same base, named as `run` is. What their runs were
+            trained on is left out, too.
         runs_dir: Where run ids are looked up; :func:`qa_lora.runs.default_runs_dir` if None.
         answerer: The run's, if it is loaded already.
         settings: How answers are generated; the run's own settings, greedy, if None.
         seed: Of the draw of questions and of the bootstrap.
+        remove_stopwords: Leave the frequent function words out of the ROUGE scores.
+        loss: Also compute loss and perplexity of the references.
         save: Write the report into the run's evaluations folder, if there is a run.
-        should_stop: Asked after every batch; when true, the evaluation ends without a report.
+        should_stop: Asked after every batch; when true, the evaluation ends with a report of the
+            groups of questions that are finished, marked incomplete; without one if there are none.
 
     Yields:
         `Progress`, at the start, a few times a second and at the end; then the report. Of several
@@ -111,191 +130,177 @@ def evaluate_stream(
     Raises:
         ConfigError: If `split` or `limit` is not possible.
         DataError: If the data cannot be used, or none is named.
-        ModelError: If the model or the adapter cannot be used.
+        ModelError: If the model or an adapter cannot be used.
         RunError: If there is no such run, or the report cannot be saved.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"There is no split {split!r}.", f"The splits are {', '.join(SPLITS)}.")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit must be at least 1 (it is {limit}).")
     started = time.perf_counter()
-    answerer = answerer or distributed.together(lambda: load(run, runs_dir=runs_dir))
-    config = _config(answerer.run, data)
-    other = answerer.run is not None and config.data != answerer.run.config().data
-    sides = load_split(config)
-    if answerer.run is not None and not other:
-        answerer.run.check_held_out(sides.fingerprint)
-    settings = settings or answerer.settings
-    asked = _group(
-        {"train": sides.train, "validation": sides.validation, "test": sides.test}[split]
-    )
-    if answerer.run is not None and other and split != "train":
-        asked = _without_trained(asked, answerer.run)
-    questions = _draw(asked, limit, seed)
-    if not questions:
-        raise DataError(f"The {split} split of {config.data} has no questions to score.")
-
-    yield Progress(0, len(questions))
-    told = time.perf_counter()
-    processes = distributed.count()
-    everything = share(range(len(questions)), processes, lambda i: _length(questions[i].example))
-    mine = everything[distributed.index()]
-    pairs: dict[int, tuple[Answer, Answer]] = {}
-    results: dict[int, ExampleResult] = {}
-    stopped = False
-    failure: Exception | None = None
-    try:
-        for place, base, tuned in answerer.answer_pairs(
-            [questions[i].example for i in mine], settings=settings
-        ):
-            i = mine[place]
-            pairs[i] = base, tuned
-            results[i] = _result(questions[i], base.text, tuned.text)
-            if time.perf_counter() - told > PROGRESS_SECONDS or len(results) == len(questions):
-                # The others are about as far.
-                yield Progress(min(len(results) * processes, len(questions)), len(questions))
-                told = time.perf_counter()
-            if stopped := should_stop():
-                break
-    except Exception as error:  # told to all, for the others wait for this one's answers
-        failure = error
-
-    def found() -> tuple[dict[int, tuple[Answer, Answer]], dict[int, ExampleResult], bool]:
-        if failure is not None:
-            raise failure
-        return pairs, results, stopped
-
-    parts = distributed.gather(found)
-    if any(stopped for *_, stopped in parts):
+    loaded = answerer or distributed.together(lambda: load(run, runs_dir=runs_dir))
+    with _further(loaded, adapters, runs_dir) as names:
+        asked = find_questions(
+            loaded.run,
+            split=split,
+            limit=limit,
+            seed=seed,
+            data=data,
+            file=file,
+            others=[other for name in names if (other := loaded.run_of(name)) is not None],
+        )
+        settings = settings or loaded.settings
+        examiner = Examiner(
+            loaded,
+            (BASE, TUNED, *names),
+            settings,
+            remove_stopwords=remove_stopwords,
+            loss=loss,
+            should_stop=should_stop,
+        )
+        found = yield from _examine(examiner, asked, seed)
+    if not found.results:
         return
-    pairs = {i: pair for part, *_ in parts for i, pair in part.items()}
-    results = {i: result for _, part, _ in parts for i, result in part.items()}
-    if processes > 1:
-        yield Progress(len(results), len(questions))
-
-    examples = tuple(results[i] for i in range(len(questions)))
-    base_means, tuned_means, difference = _summarise(examples, seed)
-    report = Report(
-        rows=len(examples),
-        split=split,
-        base=base_means,
-        tuned=tuned_means,
-        difference=difference,
-        cut_base=_share([base.cut for base, _ in pairs.values()]),
-        cut_tuned=_share([tuned.cut for _, tuned in pairs.values()]),
-        seconds=time.perf_counter() - started,
-        fingerprint=sides.fingerprint,
-        settings={
-            "model": answerer.model.get_base_model().name_or_path,
-            "precision": str(answerer.model.dtype).removeprefix("torch."),
-            "data": config.data,
-            "limit": limit,
-            "draw_seed": seed,
-            **asdict(settings),
-        },
-        examples=examples,
-    )
-    if save and answerer.run is not None:
-        folder = answerer.run.evaluations_dir
-        report = distributed.from_first(lambda: save_report(report, folder))
+    made = {
+        "model": loaded.model.get_base_model().name_or_path,
+        "precision": str(loaded.model.dtype).removeprefix("torch."),
+        "data": asked.data,
+        "adapters": list(names),
+        "limit": limit,
+        "draw_seed": seed,
+        "remove_stopwords": remove_stopwords,
+        **asdict(settings),
+    }
+    report = _report(asked, found, seed, made, time.perf_counter() - started)
+    if save and loaded.run is not None:
+        folder, unsaved = loaded.run.evaluations_dir, report
+        report = distributed.from_first(lambda: save_report(unsaved, folder))
     yield report
 
 
-def _length(example: QAExample) -> int:
-    return len(example.question) + len(example.context)
+@contextmanager
+def _further(
+    answerer: Answerer, adapters: Sequence[str | Path], runs_dir: str | Path | None
+) -> Iterator[list[str]]:
+    """The names of further adapters, on the model meanwhile; those that were there stay."""
+    names: list[str] = []
+    added: list[str] = []
+
+    def put_on() -> None:
+        for adapter in adapters:
+            there = str(adapter) in answerer.systems[2:]
+            name = str(adapter) if there else answerer.add(adapter, runs_dir=runs_dir)
+            if not there:
+                added.append(name)
+            _check_columns(name, [*answerer.systems[:2], *names])
+            names.append(name)
+
+    try:
+        distributed.together(put_on)
+        yield names
+    finally:
+        for name in added:
+            answerer.remove(name)
 
 
-def _config(run: Run | None, data: str | None) -> TrainConfig:
-    """The settings that say where the questions come from and how they are divided."""
-    if run is not None:
-        config = run.config()
-        if data is None or data == config.data:
-            return config
-        # Another source has other columns, but is divided alike: by question, seed and fractions.
-        kept = ("seed", "validation_fraction", "test_fraction", "near_duplicates")
-        return TrainConfig.build(data=data, **{name: getattr(config, name) for name in kept})
-    if data is None:
-        raise DataError(
-            "This adapter belongs to no run, so its held-out questions are not known.",
-            "Name the data to score it on.",
+def _check_columns(name: str, others: Sequence[str]) -> None:
+    """Refuse a name with which two columns of the table of examples would be called alike."""
+    taken = {"id", "question", "references", "context", "source"}
+    taken.update(column for other in others for column in column_names(other, METRICS))
+    if not taken.isdisjoint(column_names(name, METRICS)):
+        raise ConfigError(
+            f"An adapter cannot be scored under the name {name}: a column is called so already.",
+            "Name each adapter once, and rename its folder if need be.",
         )
-    return TrainConfig.build(data=data)
 
 
-def _without_trained(questions: list[_Question], run: Run) -> list[_Question]:
-    """Leave out what the run was trained on, which another source may hold, too."""
-    own = load_split(run.config())
-    run.check_held_out(own.fingerprint)
-    trained = {_key(example) for example in own.train}
-    return [question for question in questions if _key(question.example) not in trained]
+def _examine(
+    examiner: Examiner, asked: Asked, seed: int
+) -> Generator[Progress | Report, None, Examined]:
+    """Ask all questions, this process its share; what all processes have found."""
+    questions = asked.questions
+    processes = distributed.count()
+    everything = share(range(len(questions)), processes, lambda i: questions[i].length)
+    mine = everything[distributed.index()]
+    random.Random(seed).shuffle(mine)
+    clock = _Clock(len(questions), processes)
+    yield clock.progress(0)
+    found = Examined()
+    failure: Exception | None = None
+    try:
+        for group in _groups(mine):
+            part = examiner.examine([questions[i] for i in group])
+            while True:
+                try:
+                    answered = next(part)
+                except StopIteration as end:
+                    more: Examined | None = end.value
+                    break
+                done = len(found.results) + answered
+                if clock.due() or done == len(questions):
+                    yield clock.progress(done)
+            if more is None:
+                break
+            found += more.placed(group)
+    except Exception as error:  # told to all, for the others wait for this one's answers
+        failure = error
+
+    def outcome() -> Examined:
+        if failure is not None:
+            raise failure
+        return found
+
+    together = sum(distributed.gather(outcome), start=Examined())
+    if processes > 1:
+        yield clock.progress(len(together.results), of_all=True)
+    return together
 
 
-def _key(example: QAExample) -> str:
-    return question_key(example.question, example.context, example.history)
+class _Clock:
+    """Says how far it is, and how long it will take."""
+
+    def __init__(self, total: int, processes: int) -> None:
+        self.total = total
+        self.processes = processes
+        self.started = self.told = time.perf_counter()
+
+    def due(self) -> bool:
+        return time.perf_counter() - self.told > PROGRESS_SECONDS
+
+    def progress(self, done: int, *, of_all: bool = False) -> Progress:
+        self.told = time.perf_counter()
+        if not of_all:  # the others are about as far
+            done = min(done * self.processes, self.total)
+        elapsed = self.told - self.started
+        left = elapsed * (self.total - done) / done if done else None
+        return Progress(done, self.total, elapsed, left)
 
 
-def _group(examples: Sequence[QAExample]) -> list[_Question]:
-    """One entry a question, in the order of their first rows."""
-    groups: dict[str, list[QAExample]] = {}
-    for example in examples:
-        groups.setdefault(_key(example), []).append(example)
-    return [
-        _Question(
-            rows[0],
-            references=tuple(dict.fromkeys(row.answer for row in rows)),
-            # Rows of one question may word its facts differently; the first that has some decides.
-            facts=next((row.facts for row in rows if row.facts), ()),
-        )
-        for rows in groups.values()
-    ]
+def _groups(order: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Groups that grow: little is lost when it is stopped early, and little padded later."""
+    start, size = 0, FIRST_GROUP
+    while start < len(order):
+        yield order[start : start + size]
+        start, size = start + size, min(2 * size, LARGEST_GROUP)
 
 
-def _draw(questions: list[_Question], limit: int | None, seed: int) -> list[_Question]:
-    """A fair sample in the order of the split; the same one whenever the same is asked for."""
-    if limit is None or limit >= len(questions):
-        return questions
-    drawn = random.Random(seed).sample(range(len(questions)), limit)
-    return [questions[i] for i in sorted(drawn)]
-
-
-def _result(question: _Question, base: str, tuned: str) -> ExampleResult:
-    def scores(answer: str) -> dict[str, float]:
-        values = score(answer, question.references)
-        if question.facts:
-            values[FACT_ACCURACY] = fact_recall(answer, question.facts)
-        return values
-
-    return ExampleResult(
-        id=question.example.id,
-        question=question.example.question,
-        context=question.example.context,
-        references=question.references,
-        base=base,
-        tuned=tuned,
-        base_scores=scores(base),
-        tuned_scores=scores(tuned),
+def _report(
+    asked: Asked, found: Examined, seed: int, settings: dict[str, object], seconds: float
+) -> Report:
+    done = sorted(found.results)
+    examples = tuple(found.results[i] for i in done)
+    return Report(
+        rows=len(examples),
+        split=asked.split,
+        scores=mean_scores(examples),
+        differences=compare(examples, seed),
+        seconds=seconds,
+        fingerprint=asked.fingerprint,
+        test_fingerprint=questions_fingerprint(
+            (asked.questions[i].key, asked.questions[i].references) for i in done
+        ),
+        shares=shares(examples),
+        length_ratios=length_ratios(examples),
+        corpus={system: stats.scores() for system, stats in found.corpus.items()},
+        losses={system: total.to_dict() for system, total in found.losses.items()},
+        settings=settings,
+        asked=len(asked.questions),
+        complete=len(examples) == len(asked.questions),
+        examples=examples,
     )
-
-
-def _summarise(
-    examples: Sequence[ExampleResult], seed: int
-) -> tuple[dict[str, float], dict[str, float], dict[str, dict[str, float]]]:
-    """Means of base and tuned, and their differences; facts over the questions that name some."""
-    means: tuple[dict[str, float], dict[str, float]] = ({}, {})
-    difference: dict[str, dict[str, float]] = {}
-    with_facts = [row for row in examples if FACT_ACCURACY in row.base_scores]
-    for rows, metrics in ((examples, METRICS), (with_facts, (FACT_ACCURACY,))):
-        if not rows:
-            continue
-        base = {name: [row.base_scores[name] for row in rows] for name in metrics}
-        tuned = {name: [row.tuned_scores[name] for row in rows] for name in metrics}
-        for name in metrics:
-            means[0][name] = sum(base[name]) / len(rows)
-            means[1][name] = sum(tuned[name]) / len(rows)
-        found = paired_bootstraps(base, tuned, seed=seed)
-        difference |= {name: asdict(found[name]) for name in metrics}
-    return *means, difference
-
-
-def _share(flags: Sequence[bool]) -> float:
-    return sum(flags) / len(flags)

@@ -15,6 +15,7 @@ from qa_lora.batching import EncodedExample, collate
 from qa_lora.devices import is_out_of_memory
 from qa_lora.encoding import Prompt
 from qa_lora.errors import ConfigError, ModelError
+from qa_lora.sampling import drawing, penalties
 from qa_lora.token_rows import rows_in_place
 
 if TYPE_CHECKING:
@@ -35,17 +36,32 @@ class GenerationSettings:
     num_beams: int = 1
     do_sample: bool = False
     temperature: float = 1.0
-    """Only with do_sample, as are top_p and seed."""
+    """Only with do_sample, as are top_k, top_p and seed."""
     top_p: float = 1.0
     seed: int = 0
+    top_k: int = 0
+    """0 for no such limit."""
+    repetition_penalty: float = 1.0
+    """Above 1 against tokens that the answer holds already, below 1 for them."""
+    min_new_tokens: int = 0
 
     def __post_init__(self) -> None:
+        most = self.max_new_tokens
         bounds = {
-            "max_new_tokens": (1 <= self.max_new_tokens <= 8192, "between 1 and 8192"),
+            "max_new_tokens": (1 <= most <= 8192, "between 1 and 8192"),
             "num_beams": (1 <= self.num_beams <= 64, "between 1 and 64"),
             "temperature": (0 < self.temperature <= 100, "above 0 and at most 100"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "seed": (0 <= self.seed < 2**32, "between 0 and 4294967295"),
+            "top_k": (0 <= self.top_k <= 1_000_000, "between 0, for no limit, and 1000000"),
+            "repetition_penalty": (
+                0 < self.repetition_penalty <= 100,
+                "above 0 and at most 100, with 1 for none",
+            ),
+            "min_new_tokens": (
+                0 <= self.min_new_tokens <= most,
+                f"between 0 and max_new_tokens, which is {most}",
+            ),
         }
         for name, (good, wanted) in bounds.items():
             if not good:
@@ -86,14 +102,23 @@ def generate_batch(
     temperature: float = 1.0,
     top_p: float = 1.0,
     seed: int = 0,
+    top_k: int = 0,
+    repetition_penalty: float = 1.0,
+    min_new_tokens: int = 0,
     adapter_names: Sequence[str] | None = None,
     watch: Watch | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Answer]:
     """Answer a batch of prompts.
 
-    No minimum length, no penalties and no top-k, whatever the model's own defaults are. The model
-    may be in training mode; it is put back into it.
+    Only what is asked for is done, whatever the model's own defaults are. The model may be in
+    training mode; it is put back into it.
+
+    With `do_sample` the seed and the prompt decide what is drawn, on one kind of device: the same
+    question gets the same answer whatever else is in its batch, and so do a base and a tuned row
+    that differ in nothing but an adapter that does nothing. (Sums of another batch shape may differ
+    in their last bits, which can turn a draw that was as good as even.) Beams that are drawn share
+    one stream of random numbers, so there the whole batch decides.
 
     Args:
         model: An encoder-decoder model, with or without an adapter.
@@ -105,6 +130,11 @@ def generate_batch(
         temperature: Of the drawing.
         top_p: Draw from the likeliest tokens with this much probability together.
         seed: Of the drawing; the caller's random numbers are not touched.
+        top_k: Draw from so many likeliest tokens; from all if 0.
+        repetition_penalty: What scores of tokens that the answer holds already are divided by, or
+            multiplied with where they are negative. The padding that a decoder starts with does not
+            count.
+        min_new_tokens: Shortest answer, its end token not counted.
         adapter_names: For each prompt the adapter to use, "__base__" for none; the active adapter
             for all if None.
         watch: Called after every token; generation ends early when it returns False.
@@ -126,6 +156,9 @@ def generate_batch(
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
+        "top_k": top_k,
+        "repetition_penalty": repetition_penalty,
+        "min_new_tokens": min_new_tokens,
     }
     try:
         return _generate(model, tokenizer, prompts, adapter_names, watch, should_stop, **options)
@@ -168,6 +201,9 @@ def _generate(
     temperature: float,
     top_p: float,
     seed: int,
+    top_k: int,
+    repetition_penalty: float,
+    min_new_tokens: int,
 ) -> list[Answer]:
     """One call of `generate`; see :func:`generate_batch`."""
     started = time.perf_counter()
@@ -176,8 +212,18 @@ def _generate(
         model.device
     )
     notices = [prompt.notice for prompt in prompts]
-    reader = _Reader(tokenizer, notices, end_ids(model, tokenizer), max_new_tokens, started)
+    ends = end_ids(model, tokenizer)
+    reader = _Reader(tokenizer, notices, ends, max_new_tokens, started)
+    processors = penalties(repetition_penalty)
+    draws_beams = do_sample and num_beams > 1
+    if do_sample and not draws_beams:
+        rows = [prompt.ids for prompt in prompts]
+        processors += drawing(
+            rows, model.device, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+        )
     options: dict[str, Any] = {}
+    if processors:
+        options["logits_processor"] = processors
     if adapter_names is not None:
         options["adapter_names"] = list(adapter_names)
     criteria: list[StoppingCriteria] = []
@@ -191,7 +237,7 @@ def _generate(
     with (
         _evaluating(model),
         rows_in_place(model),
-        _seeded(seed if do_sample else None, model.device),
+        _seeded(seed if draws_beams else None, model.device),
     ):
         ids = model.generate(
             input_ids=inputs.input_ids,
@@ -199,17 +245,18 @@ def _generate(
             max_new_tokens=max_new_tokens,
             max_length=None,
             min_length=0,
-            min_new_tokens=None,
+            min_new_tokens=min_new_tokens or None,
             num_beams=num_beams,
-            do_sample=do_sample,
-            temperature=temperature if do_sample else 1.0,
-            top_p=top_p if do_sample else 1.0,
-            top_k=0 if do_sample else 50,  # 50 is the library's "not set"
-            repetition_penalty=1.0,
+            do_sample=draws_beams,
+            temperature=temperature if draws_beams else 1.0,
+            top_p=top_p if draws_beams else 1.0,
+            top_k=top_k if draws_beams else 50,  # 50 is the library's "not set"
+            repetition_penalty=1.0,  # among the processors
             no_repeat_ngram_size=0,
             length_penalty=1.0,
             num_return_sequences=1,
             pad_token_id=pad_id,
+            eos_token_id=sorted(ends) or None,
             use_cache=True,
             return_dict_in_generate=False,
             **options,

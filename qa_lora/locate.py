@@ -12,9 +12,11 @@ from qa_lora.catalog import POCKET
 from qa_lora.errors import ModelError, RunError, first_line
 from qa_lora.models import HUB_ID
 
-__all__ = ["Located", "locate"]
+__all__ = ["Located", "locate", "same_base"]
 
 ADAPTER_CONFIG = "adapter_config.json"
+
+TASK = "SEQ_2_SEQ_LM"
 
 KEEPS_BASE = ("gaussian", "orthogonal", "eva", "mica")
 """Ways to start an adapter, besides the default, that leave the base model's weights alone."""
@@ -54,6 +56,33 @@ def locate(run: str | Path | runs.Run, runs_dir: str | Path | None = None) -> Lo
     config = _read_config(folder)
     _check_base_stays(config, folder)
     return Located(folder, found.config().model if found else _base_of(config, folder), found)
+
+
+def same_base(one: str, other: str) -> bool:
+    """Whether two names of a base model mean the same one.
+
+    Folders are compared by where they are, so that a copy elsewhere is another model; a snapshot in
+    the Hub's cache is the model that it is of.
+
+    Args:
+        one: "pocket", a folder or a Hub id.
+        other: Likewise.
+    """
+    return _identity(one) == _identity(other)
+
+
+def _identity(base: str) -> str:
+    parts = Path(base).parts
+    if base == POCKET or parts[-2:] == ("bundled", POCKET):
+        return POCKET
+    cached = [part for part in parts[:-2] if part.startswith("models--")]
+    if cached and parts[-2] == "snapshots":
+        return cached[-1].removeprefix("models--").replace("--", "/", 1)
+    try:
+        folder = Path(base).expanduser()
+        return str(folder.resolve()) if folder.is_dir() else base
+    except (OSError, RuntimeError):  # too long a name, no such user
+        return base
 
 
 def _look_up(name: str | Path, runs_dir: str | Path) -> tuple[runs.Run | None, Path]:
@@ -121,10 +150,17 @@ def _check_base_stays(config: dict[str, Any], folder: Path) -> None:
         raise ModelError(
             f"The adapter in {folder} is of the kind {kind}, not LoRA.", "Use a LoRA adapter."
         )
+    task = config.get("task_type")
+    if task not in (None, TASK):
+        raise ModelError(
+            f"The adapter in {folder} was made for the task {task}, not for {TASK}.",
+            "Use an adapter of an encoder-decoder model.",
+        )
     changes = [
         f"init_lora_weights={start}" if isinstance(start, str) and start not in KEEPS_BASE else "",
         f"bias={config.get('bias')}" if config.get("bias", "none") != "none" else "",
         "kasa_config" if config.get("kasa_config") else "",
+        "layer_replication" if config.get("layer_replication") else "",
     ]
     for change in filter(None, changes):
         raise ModelError(

@@ -177,7 +177,13 @@ def _with_adapter(
                 "This adapter trains rows of the embeddings, which cannot be cut into shards.",
                 "Train it where each device holds the whole model.",
             )
-        return model, tokenizer, notice
+        _, lost = choose_tokenizer(
+            tokenizer,
+            "off" if config.whitespace_tokens == "off" else "auto",
+            (example.answer for example in split.train),
+            refusal="the adapter that training goes on from has no tokens for them",
+        )
+        return model, tokenizer, " ".join(filter(None, (notice, lost)))
     refusal = "its weights are cut into shards" if sharded else ""
     tokenizer, notice = choose_tokenizer(
         base.tokenizer,

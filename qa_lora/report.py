@@ -1,104 +1,222 @@
-"""What an evaluation found, its two files on disk, and the one sentence that sums it up.
-
-``<n>.json`` holds the numbers, ``<n>.parquet`` a row an example. The JSON is written last, so an
-evaluation whose JSON is there is complete.
-"""
+"""What an evaluation found, and the one sentence that sums it up."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qa_lora.errors import RunError
-from qa_lora.files import replaced_file
+from qa_lora.scoring import METRICS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from qa_lora.events import Scored
-    from qa_lora.runs import Run
+    from qa_lora.slices import Slice
 
 __all__ = [
+    "BASE",
     "FACT_ACCURACY",
+    "LABELS",
+    "SHARES",
+    "TUNED",
     "ExampleResult",
     "Report",
     "headline",
-    "list_reports",
-    "load_report",
-    "read_report",
-    "save_report",
+    "questions_fingerprint",
 ]
+
+BASE, TUNED = "base", "tuned"
+"""The two systems of every report: the untouched base model, and the run's own adapter on it."""
 
 FACT_ACCURACY = "fact_accuracy"
 """Name, beside the metrics of scoring, of the share of answers that contain the right facts."""
 
+SHARES = ("cut", "empty", "repeating", "prompt_cut")
+"""Of how many answers it is told: cut at the limit, empty, caught in a loop; and of how many
+prompts something had to be cut."""
+
+LABELS = {
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+    "rougeSU4": "ROUGE-SU4",
+    "exact_match": "exact match",
+    "f1": "token F1",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    FACT_ACCURACY: "right fact",
+}
+"""What the metrics are called, for people."""
+
 
 @dataclass(frozen=True)
 class ExampleResult:
-    """One question, its right answers, and how base and tuned did."""
+    """One question, its right answers, and how each system did."""
 
     id: str
     question: str
     context: str
     references: tuple[str, ...]
-    base: str
-    tuned: str
-    base_scores: dict[str, float]
-    """A value a metric; fact_accuracy among them if the row names facts."""
-    tuned_scores: dict[str, float]
+    answers: dict[str, str]
+    """By system: base, tuned, and the names of further adapters."""
+    scores: dict[str, dict[str, float]]
+    """By system, a value a metric; fact_accuracy among them if the row names facts."""
+    traits: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By system, what is neither good nor bad by itself: 0 or 1 for each of :data:`SHARES`, and
+    length_ratio, words of the answer over words of the reference nearest to it in length."""
+    source: str = ""
+    """The source that the question comes from, by its short name."""
+
+    @property
+    def base(self) -> str:
+        """The base model's answer."""
+        return self.answers[BASE]
+
+    @property
+    def tuned(self) -> str:
+        """The fine-tuned model's answer."""
+        return self.answers[TUNED]
+
+    @property
+    def base_scores(self) -> dict[str, float]:
+        """The base model's scores."""
+        return self.scores[BASE]
+
+    @property
+    def tuned_scores(self) -> dict[str, float]:
+        """The fine-tuned model's scores."""
+        return self.scores[TUNED]
+
+    def gain(self, metric: str, system: str = TUNED) -> float | None:
+        """A system's score minus the base's; None where the row has no such score."""
+        base, other = (self.scores[name].get(metric) for name in (BASE, system))
+        return None if base is None or other is None else other - base
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, base and tuned by their own names besides."""
+        values = dataclasses.asdict(self)
+        return values | {
+            name: getattr(self, name) for name in ("base", "tuned", "base_scores", "tuned_scores")
+        }
 
 
 @dataclass(frozen=True)
 class Report:
-    """Base and tuned on the same held-out questions."""
+    """The base model and one or more adapters on it, on the same held-out questions."""
 
     rows: int
-    """Questions; several right answers to one question count once."""
+    """Questions scored; several right answers to one question count once."""
     split: str
-    base: dict[str, float]
-    """Mean of each metric over the questions; fact_accuracy among them if the data names facts."""
-    tuned: dict[str, float]
-    difference: dict[str, dict[str, float]]
-    """For each metric, tuned minus base: mean, low, high, p_value."""
-    cut_base: float
-    """Share of the answers that ended only because max_new_tokens was reached."""
-    cut_tuned: float
+    """train, validation, test, or file for all questions of a file."""
+    scores: dict[str, dict[str, float]]
+    """By system, the mean of each metric over the questions, between 0 and 1."""
+    differences: dict[str, dict[str, dict[str, Any]]]
+    """By system but the base, for each metric: mean, low, high, p_value, p_adjusted, detectable.
+
+    System minus base; p_adjusted is corrected for all metrics and systems of the report."""
     seconds: float
     fingerprint: str
     """Of the split the questions come from."""
+    test_fingerprint: str = ""
+    """Of the questions scored and their references: two reports can be compared number by number
+    exactly if it is the same."""
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By system, the share of answers with each of :data:`SHARES`."""
+    length_ratios: dict[str, float] = field(default_factory=dict)
+    """By system, words of all answers over words of the references nearest to them in length."""
+    corpus: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By system, bleu and chrf of all answers taken as one text, as papers give them, but from 0
+    to 1; those in `scores` are means over the questions, which have an interval."""
+    losses: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By system, loss (a mean over real label tokens of every reference, in nats), perplexity,
+    tokens and rows; empty if it was not computed."""
+    effect: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By system but the base, how much the adapter changes what the base says; may be empty."""
     settings: dict[str, Any] = field(default_factory=dict)
     """How the answers were made: model, data, limit, seed and every generation setting."""
+    asked: int = 0
+    """Questions that were to be scored; more than `rows` if the evaluation was cut short."""
+    complete: bool = True
+    """Whether all of them were."""
     number: int | None = None
     """The evaluation's number in its run; None if it was not saved."""
     examples: tuple[ExampleResult, ...] = field(default=(), repr=False)
 
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Who answered: base, tuned, and the names of further adapters."""
+        return tuple(self.scores)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of this report, of all of which more is better; known ones first."""
+        known = [name for name in (*METRICS, FACT_ACCURACY) if name in self.base]
+        return (*known, *(name for name in self.base if name not in known))
+
+    @property
+    def base(self) -> dict[str, float]:
+        """Mean of each metric of the base model."""
+        return self.scores[BASE]
+
+    @property
+    def tuned(self) -> dict[str, float]:
+        """Mean of each metric of the fine-tuned model."""
+        return self.scores[TUNED]
+
+    @property
+    def difference(self) -> dict[str, dict[str, Any]]:
+        """For each metric, tuned minus base."""
+        return self.differences[TUNED]
+
+    @property
+    def cut_base(self) -> float:
+        """Share of the base's answers that ended only because max_new_tokens was reached."""
+        return self.shares.get(BASE, {}).get("cut", 0.0)
+
+    @property
+    def cut_tuned(self) -> float:
+        """The same of the fine-tuned model's answers."""
+        return self.shares.get(TUNED, {}).get("cut", 0.0)
+
+    def slices(self, by: str, metric: str, system: str = TUNED) -> list[Slice]:
+        """The scores of parts of the questions; see :func:`qa_lora.slices.slices`."""
+        from qa_lora.slices import slices
+
+        return slices(self.examples, by, metric, system)
+
     def to_dict(self) -> dict[str, Any]:
         """The numbers as plain JSON values, without the examples."""
         names = [f.name for f in dataclasses.fields(self) if f.name != "examples"]
-        return {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names}
+        views = ("base", "tuned", "difference", "cut_base", "cut_tuned")
+        first = ("rows", "asked", "complete", "split")
+        return {
+            **{name: values.pop(name) for name in first},
+            **{name: getattr(self, name) for name in views},
+            "systems": list(self.systems),
+            **values,
+        }
 
     def to_table(self) -> pa.Table:
         """The examples as a table: the columns of the Parquet file."""
-        import pyarrow as pa
+        from qa_lora.report_files import to_table
 
-        rows = self.examples
-        columns: dict[str, pa.Array] = {
-            "id": pa.array([row.id for row in rows], pa.string()),
-            "question": pa.array([row.question for row in rows], pa.string()),
-            "references": pa.array([list(row.references) for row in rows], pa.list_(pa.string())),
-            "base": pa.array([row.base for row in rows], pa.string()),
-            "tuned": pa.array([row.tuned for row in rows], pa.string()),
-        }
-        for metric in self.base:
-            for side in ("base", "tuned"):
-                values = [getattr(row, f"{side}_scores").get(metric) for row in rows]
-                columns[f"{side}_{metric}"] = pa.array(values, pa.float64())
-        columns["context"] = pa.array([row.context for row in rows], pa.string())
-        return pa.table(columns)
+        return to_table(self)
+
+
+def questions_fingerprint(asked: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Of questions, by their keys, and their references, whatever their order.
+
+    Args:
+        asked: For each question its :func:`qa_lora.data.question_key` and its references.
+    """
+    rows = sorted([key, sorted(references)] for key, references in asked)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def headline(result: Report | Scored | Mapping[str, Any]) -> str:
@@ -107,12 +225,12 @@ def headline(result: Report | Scored | Mapping[str, Any]) -> str:
     Args:
         result: A report, a scored event, or the JSON of either.
     """
-    if isinstance(result, Mapping):
-        rows, base, tuned, difference = (
-            result[name] for name in ("rows", "base", "tuned", "difference")
-        )
-    else:
-        rows, base, tuned, difference = result.rows, result.base, result.tuned, result.difference
+    if not isinstance(result, Mapping):
+        names = ("rows", "base", "tuned", "difference", "asked")
+        result = {name: getattr(result, name, None) for name in names}
+    rows, base, tuned, difference = (
+        result[name] for name in ("rows", "base", "tuned", "difference")
+    )
     gain = difference["rougeL"]
     parts = [
         f"ROUGE-L {base['rougeL']:.2f} -> {tuned['rougeL']:.2f}",
@@ -120,114 +238,12 @@ def headline(result: Report | Scored | Mapping[str, Any]) -> str:
     ]
     if FACT_ACCURACY in tuned:
         parts.append(f"right fact {tuned[FACT_ACCURACY]:.0%}".replace("%", " %"))
-    parts.append(f"{rows} question" + ("" if rows == 1 else "s"))
+    asked = result.get("asked") or rows
+    some = f"{rows} of {asked}" if asked > rows else f"{rows}"
+    parts.append(f"{some} question" + ("" if asked == 1 else "s"))
     return ", ".join(parts)
 
 
 def _plain(value: float) -> float:
     """Rounded, and never -0.00."""
     return round(value, 2) + 0.0
-
-
-def save_report(report: Report, folder: Path) -> Report:
-    """Write a report under the next free number.
-
-    Args:
-        report: What was found.
-        folder: The run's evaluations folder; made if it is not there.
-
-    Returns:
-        The report with its number.
-
-    Raises:
-        RunError: If the folder cannot be written; nothing of the report is left behind.
-    """
-    import pyarrow.parquet as pq
-
-    try:
-        number = _reserve(folder)
-        report = dataclasses.replace(report, number=number)
-        try:
-            with replaced_file(folder / f"{number}.parquet") as path:
-                pq.write_table(report.to_table(), path)
-            text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-            with replaced_file(folder / f"{number}.json") as path:
-                path.write_text(text + "\n", "utf-8")
-        except BaseException:
-            (folder / f"{number}.parquet").unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise RunError(
-            f"The evaluation cannot be saved in {folder}: {error.strerror or error}.",
-            "Free some space or choose a folder that can be written.",
-        ) from None
-    return report
-
-
-def _reserve(folder: Path) -> int:
-    """Take the next number; its still empty Parquet file keeps others from taking it too."""
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = [int(path.stem) for path in folder.iterdir() if path.stem.isdecimal()]
-    number = max(taken, default=0) + 1
-    while True:
-        try:
-            (folder / f"{number}.parquet").open("xb").close()
-        except FileExistsError:
-            number += 1
-        else:
-            return number
-
-
-def list_reports(folder: Path) -> list[int]:
-    """The numbers of the complete evaluations in a folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
-
-
-def load_report(run: Run, number: int) -> Report:
-    """Read evaluation `number` of a run.
-
-    Raises:
-        RunError: If there is none, or its files are damaged.
-    """
-    return read_report(run.evaluations_dir, number)
-
-
-def read_report(folder: Path, number: int) -> Report:
-    """Read evaluation `number` of an evaluations folder.
-
-    Raises:
-        RunError: If there is none, or its files are damaged.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if number not in list_reports(folder):
-        raise RunError(f"There is no evaluation {number} in {folder}.")
-    known = {f.name for f in dataclasses.fields(Report)} - {"examples"}
-    try:
-        values = json.loads((folder / f"{number}.json").read_text("utf-8"))
-        table = pq.read_table(folder / f"{number}.parquet")
-        examples = tuple(_example(row) for row in table.to_pylist())
-        return Report(**{k: v for k, v in values.items() if k in known}, examples=examples)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
-        raise RunError(f"Evaluation {number} in {folder} is damaged: {error}.") from None
-
-
-def _example(row: dict[str, Any]) -> ExampleResult:
-    scores: dict[str, dict[str, float]] = {"base": {}, "tuned": {}}
-    for name, value in row.items():
-        side, _, metric = name.partition("_")
-        if metric and side in scores and value is not None:
-            scores[side][metric] = value
-    return ExampleResult(
-        id=row["id"],
-        question=row["question"],
-        context=row["context"],
-        references=tuple(row["references"]),
-        base=row["base"],
-        tuned=row["tuned"],
-        base_scores=scores["base"],
-        tuned_scores=scores["tuned"],
-    )

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -28,7 +29,7 @@ from qa_lora.events import (
     Started,
     Step,
 )
-from qa_lora.report import Report, headline
+from qa_lora.report import LABELS, Report, headline
 from qa_lora.runs import Run, place
 from qa_lora.turns import ordinal
 
@@ -52,16 +53,6 @@ __all__ = [
     "summary",
 ]
 
-LABELS = {
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
-    "rougeSU4": "ROUGE-SU4",
-    "exact_match": "exact match",
-    "f1": "token F1",
-    "fact_accuracy": "right fact",
-}
 PLAIN_LINES = 20
 """When piped, a training is told in about this many lines."""
 
@@ -256,14 +247,23 @@ def show_headline(result: Report | Scored, *, quiet: bool = False) -> None:
     say(headline(result), quiet=quiet)
 
 
-def show_answers(base: str, tuned: str, *, quiet: bool = False) -> None:
-    """Base and tuned answer, one under the other."""
+def show_answers(answers: Mapping[str, str], *, quiet: bool = False) -> None:
+    """The answers of base, tuned and further adapters, one under the other."""
     if quiet:
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row(Text("base"), Text(base))
-    table.add_row(Text("tuned", style="bold"), Text(tuned))
+    for name, text in answers.items():
+        table.add_row(Text(_tame(name), style="" if name == "base" else "bold"), Text(_tame(text)))
     _out.print(table)
+
+
+def _tame(text: str) -> str:
+    """Text that moves no cursor and turns no line around: control characters are replaced."""
+    turning = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    return "".join(
+        "\ufffd" if char in turning or (char not in "\n\t" and category(char) == "Cc") else char
+        for char in text
+    )
 
 
 def show_report(report: DataReport, *, quiet: bool = False) -> None:

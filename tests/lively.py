@@ -27,12 +27,12 @@ def make_model(tiny: Path, folder: Path) -> Path:
     return folder
 
 
-def make_adapter(model: Path, folder: Path, **lora: object) -> Path:
+def make_adapter(model: Path, folder: Path, *, seed: int = 1, **lora: object) -> Path:
     """A LoRA adapter with random weights, saved as training does."""
     loaded = load_base(str(model), precision="fp32")
     settings = {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": "q,v,wo"} | lora
     tuned = attach_lora(loaded.model, **settings)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     with torch.no_grad():
         for name, weights in tuned.named_parameters():
             if "lora_B" in name:

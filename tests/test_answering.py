@@ -17,6 +17,7 @@ from qa_lora.encoding import fit_prompts
 from qa_lora.errors import ConfigError, ModelError, QALoRAError, RunError
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
+from qa_lora.sampling import drawing
 from tests.lively import make_adapter, make_model
 
 QUESTIONS = [
@@ -83,20 +84,25 @@ def test_tuned_is_tuned(answerer, adapter, lively_model):
     assert expected != [said(base) for _, base, _ in in_order(answerer)]
 
 
+def pairs(answerer, examples, **options):
+    for i, said_by in answerer.answer_many(examples, systems=["base", "tuned"], **options):
+        yield i, said_by["base"], said_by["tuned"]
+
+
 def in_order(answerer, **options):
-    return sorted(answerer.answer_pairs(EXAMPLES, **options), key=lambda row: row[0])
+    return sorted(pairs(answerer, EXAMPLES, **options), key=lambda row: row[0])
 
 
 def test_dora_takes_two_passes_and_says_the_same_of_its_base(dora, answerer):
     other = load(dora, precision="fp32")
     other.settings = answerer.settings
-    assert not other._mixes
-    pairs = in_order(other)
-    assert [said(base) for _, base, _ in pairs] == [said(b) for _, b, _ in in_order(answerer)]
+    assert not other._adapters["tuned"].mixes
+    rows = in_order(other)
+    assert [said(base) for _, base, _ in rows] == [said(b) for _, b, _ in in_order(answerer)]
     singles = [other.answer(q) for q in QUESTIONS]
-    assert [said(tuned) for _, _, tuned in pairs] == [said(a) for a in singles]
+    assert [said(tuned) for _, _, tuned in rows] == [said(a) for a in singles]
     *_, last = other.compare(QUESTIONS[0])
-    assert (said(last.base), said(last.tuned)) == (said(pairs[0][1]), said(singles[0]))
+    assert (said(last.base), said(last.tuned)) == (said(rows[0][1]), said(singles[0]))
 
 
 # --- one answer, however it is asked for ---
@@ -105,7 +111,7 @@ def test_dora_takes_two_passes_and_says_the_same_of_its_base(dora, answerer):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_batch_equals_single(answerer, beams):
     settings = GenerationSettings(max_new_tokens=10, num_beams=beams)
-    for i, base, tuned in answerer.answer_pairs(EXAMPLES, settings=settings):
+    for i, base, tuned in pairs(answerer, EXAMPLES, settings=settings):
         for variant, answer in (("base", base), ("tuned", tuned)):
             single = answerer.answer(QUESTIONS[i], variant=variant, settings=settings)
             assert said(single) == said(answer)
@@ -115,11 +121,11 @@ def test_every_question_is_answered_once_whatever_the_batch(answerer):
     whole = in_order(answerer)
     assert [i for i, _, _ in whole] == list(range(len(QUESTIONS)))
     for budget in (1, 150, 10**6):
-        pairs = in_order(answerer, batch_tokens=budget)
-        assert [(i, said(b), said(t)) for i, b, t in pairs] == [
+        rows = in_order(answerer, batch_tokens=budget)
+        assert [(i, said(b), said(t)) for i, b, t in rows] == [
             (i, said(b), said(t)) for i, b, t in whole
         ]
-    assert list(answerer.answer_pairs([])) == []
+    assert list(answerer.answer_many([])) == []
 
 
 def test_stream_drained_is_the_answer(answerer):
@@ -182,11 +188,76 @@ def test_sampling_repeats_by_seed_and_leaves_the_callers_numbers_alone(answerer)
         {"temperature": float("nan")},
         {"top_p": 1.5},
         {"seed": -1},
+        {"top_k": -1},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": float("nan")},
+        {"min_new_tokens": -1},
+        {"min_new_tokens": 9, "max_new_tokens": 8},
     ],
 )
 def test_settings_out_of_bounds_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         GenerationSettings(**wrong)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_shortest_answer_is_kept_to(answerer, beams):
+    usual = GenerationSettings(max_new_tokens=12, num_beams=beams)
+    short = [q for q in QUESTIONS if answerer.answer(q, settings=usual).tokens < 11]
+    assert short
+    for question in short:
+        before = answerer.answer(question, settings=usual).tokens
+        longer = replace(usual, min_new_tokens=before + 1)
+        assert answerer.answer(question, settings=longer).tokens > before
+
+
+def test_a_repetition_penalty_works_as_by_hand_and_spares_the_padding(lively_model):
+    base = load_base(str(lively_model), precision="fp32")
+    asked = [QAExample("", question, "") for question in QUESTIONS]
+    prompts = fit_prompts(base.tokenizer, PromptTemplate(), asked, 256)
+    found = generate_batch(
+        base.model, base.tokenizer, prompts, max_new_tokens=12, repetition_penalty=3.0
+    )
+    changed = 0
+    for prompt, answer in zip(prompts, found, strict=True):
+        said: list[int] = []
+        while len(said) < 12 and 1 not in said:
+            read = torch.tensor([[0, *said]])
+            with torch.no_grad():
+                out = base.model(input_ids=torch.tensor([prompt.ids]), decoder_input_ids=read)
+            scores = out.logits[0, -1]
+            for token in set(said):  # the 0 that a decoder starts with is not among them
+                scores[token] = scores[token] / 3 if scores[token] > 0 else scores[token] * 3
+            said.append(int(scores.argmax()))
+        ids = [token for token in said if token != 1]
+        assert answer.tokens == len(ids)
+        assert answer.text == base.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        plain = generate_batch(base.model, base.tokenizer, [prompt], max_new_tokens=12)[0]
+        changed += answer.text != plain.text
+    assert changed
+
+
+def test_few_likeliest_tokens_are_drawn_from(answerer):
+    wild = GenerationSettings(max_new_tokens=10, do_sample=True, temperature=50.0)
+    greedy = answerer.answer("Why?").text
+    only = [replace(wild, top_k=1), replace(wild, top_p=1e-9), replace(wild, temperature=1e-4)]
+    short = GenerationSettings(max_new_tokens=10)
+    for settings in only:
+        assert (
+            answerer.answer("Why?", settings=settings).text
+            == answerer.answer("Why?", settings=short).text
+        )
+    assert answerer.answer("Why?", settings=wild).text != greedy
+
+
+def test_drawing_is_fair():
+    """Frequencies of drawn tokens are the probabilities, and rows do not share their luck."""
+    scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    rows = [[i] for i in range(4000)]
+    draw = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3}
+    drawn = drawing(rows, torch.device("cpu"), **draw)(None, scores.expand(4000, 4)).argmax(-1)
+    shares = torch.bincount(drawn, minlength=4) / 4000
+    assert torch.allclose(shares, scores.exp(), atol=0.03)
 
 
 def test_the_models_own_defaults_do_not_leak_in(answerer, lively_model):
@@ -250,13 +321,15 @@ def test_a_question_too_long_is_cut_and_says_so(answerer):
 def test_a_question_that_just_fits_is_not_cut(answerer, monkeypatch):
     prompt = answerer.template.render("Why is it?")
     length = len(answerer.tokenizer(prompt)["input_ids"])
+    tuned = answerer._adapters["tuned"]
     for limit, notice in ((length, False), (length - 1, True)):
-        monkeypatch.setattr(answerer, "max_source_tokens", limit)
+        limited = {"tuned": replace(tuned, max_source_tokens=limit)}
+        monkeypatch.setattr(answerer, "_adapters", limited)
         assert bool(answerer.answer("Why is it?").notice) == notice
 
 
 def test_control_tokens_in_a_question_do_not_end_it(answerer):
-    prompt = answerer._fit([QAExample("", "Why</s> is it?", "")], "tuned")[0]
+    prompt = answerer.prompts([QAExample("", "Why</s> is it?", "")], "tuned")[0]
     assert "Why</s> is it?" in answerer.tokenizer.decode(prompt.ids[:-1])
     assert prompt.ids.count(answerer.tokenizer.eos_token_id) == 1
 
@@ -322,7 +395,9 @@ def test_memory_that_does_not_suffice_is_said(answerer, monkeypatch):
 
 def test_memory_for_some_of_the_answers_gives_all_of_them(answerer, monkeypatch):
     examples = [QAExample(id=str(i), question=q, answer="") for i, q in enumerate(QUESTIONS)]
-    expected = {i: (said(b), said(t)) for i, b, t in answerer.answer_pairs(examples)}
+    # Beams are left to `generate`; tests/test_decoding.py has the same of greedy answers.
+    beams = GenerationSettings(max_new_tokens=10, num_beams=2)
+    expected = {i: (said(b), said(t)) for i, b, t in pairs(answerer, examples, settings=beams)}
     original, sizes = answerer.model.generate, []
 
     def small(*args, **kwargs):
@@ -333,7 +408,7 @@ def test_memory_for_some_of_the_answers_gives_all_of_them(answerer, monkeypatch)
         return original(*args, **kwargs)
 
     monkeypatch.setattr(answerer.model, "generate", small)
-    got = {i: (said(b), said(t)) for i, b, t in answerer.answer_pairs(examples)}
+    got = {i: (said(b), said(t)) for i, b, t in pairs(answerer, examples, settings=beams)}
     assert got == expected
     assert sizes and max(sizes) <= 3
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from qa_lora import runs
-from qa_lora.cli import build_parser, main
+from qa_lora import runs, terminal
+from qa_lora.cli import GENERATION, build_parser, main
 from qa_lora.config import TrainConfig
 
 METRICS = {"rouge1", "rouge2", "rougeL", "rougeLsum", "rougeSU4", "exact_match", "f1"}
@@ -88,6 +91,42 @@ def test_ask_takes_any_adapter_folder(trained: tuple[Path, str]) -> None:
     folder, run = trained
     adapter = str(folder / "r" / run / "adapter")
     assert "tuned" in result(qa_lora("ask", "Why?", "--run", adapter, "--json", cwd=folder))
+
+
+def test_ask_several_adapters_with_every_setting(
+    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, run = trained
+    adapter = folder / "r" / run / "adapter"
+    idle = tmp_path / "idle"
+    shutil.copytree(adapter, idle)
+    weights = load_file(idle / "adapter_model.safetensors")
+    save_file({name: 0 * w for name, w in weights.items()}, idle / "adapter_model.safetensors")
+    (idle / "SHA256SUMS").unlink()
+    words = ["ask", "What colour is thing 1?", "--run", str(adapter), "--run", str(idle), "--json"]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    values = json.loads(shown.out.splitlines()[-1])
+    assert list(values["answers"]) == ["base", "tuned", "idle"]
+    assert values["answers"]["base"] == values["base"] == values["answers"]["idle"]
+    assert values["answers"]["tuned"] == values["tuned"]
+    assert "idle: The adapter does nothing here" in shown.err and "tuned:" not in shown.err
+    drawn = ["--sample", "--temperature", "3", "--top-p", "0.99", "--top-k", "50", "--seed", "7"]
+    more = ["--max-new-tokens", "9", "--min-new-tokens", "9", "--repetition-penalty", "1.3"]
+    answers = []
+    for _ in range(2):
+        assert main([*words, *drawn, *more]) == 0
+        answers.append(capsys.readouterr().out.splitlines()[-1])
+    assert answers[0] == answers[1] and json.loads(answers[0])["base"] != values["base"]
+    assert main([*words[:-1], "--num-beams", "2"]) == 0
+    assert "idle" in capsys.readouterr().out
+
+
+def test_an_answer_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show_answers({"base": "a\x1b[2Jb\u202ec\x9b", "tuned": "d\ne"})
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\u202e" not in shown and "\x9b" not in shown
+    assert "d" in shown and "e" in shown
 
 
 def test_runs_lists_it(trained: tuple[Path, str]) -> None:
@@ -200,6 +239,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     [
         ["ask", "   ", "--run", "RUN"],
         ["ask", "Why?", "--run", "no-such-run"],
+        ["ask", "Why?", "--run", "RUN", "--run", "no-such-run"],
+        ["ask", "Why?", "--run", "RUN", "--top-p", "2", "--sample"],
+        ["ask", "Why?", "--run", "RUN", "--seed", "2"],
+        ["ask", "Why?", "--run", "RUN", "--min-new-tokens", "4", "--max-new-tokens", "3"],
+        ["ask", "Why?", "--run", "RUN", "--num-beams", "many"],
         ["evaluate", "--run", "RUN", "--limit", "0"],
         ["evaluate", "--run", "no-such-run"],
         ["stop", "no-such-run"],
@@ -228,6 +272,13 @@ def test_a_refused_question_is_no_traceback_in_a_process(trained: tuple[Path, st
     folder, run = trained
     done = qa_lora("ask", "", "--run", run, "--runs-dir", "r", cwd=folder)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "question" in done.stderr
+
+
+def test_every_way_to_generate_is_an_option_of_ask() -> None:
+    from qa_lora.answering import GenerationSettings
+
+    known = {field.name for field in fields(GenerationSettings)}
+    assert known == {*GENERATION, "do_sample"}
 
 
 def test_every_knob_is_an_option_of_train(capsys: pytest.CaptureFixture[str]) -> None:

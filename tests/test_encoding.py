@@ -122,7 +122,7 @@ def fitted(limit: int, context: str = "", history: tuple[tuple[str, str], ...] =
 
 def test_oldest_turns_go_first_each_as_a_whole_then_the_end_of_the_context() -> None:
     turns = (("tea one?", "boil"), ("tea two?", "pour"), ("tea three?", "drink"))
-    context = "apples then sauce"
+    context = "buy red apples cook the sauce"
     everything = fitted(999, context, turns)
     last_two = fitted(len(everything.ids) - 1, context, turns)
     assert last_two.ids == fitted(999, context, turns[1:]).ids

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from qa_lora import runs
+from qa_lora import asked, runs
 from qa_lora.answering import Answerer, GenerationSettings, load
+from qa_lora.batching import encode
 from qa_lora.config import TrainConfig
 from qa_lora.data import load_split, question_key
 from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.evaluation import Progress, evaluate, evaluate_stream
-from qa_lora.report import Report, load_report
+from qa_lora.report import Report
+from qa_lora.report_files import load_report
 from qa_lora.scoring import METRICS, score
 from tests.lively import make_adapter, make_model
 
@@ -63,8 +67,8 @@ def report(run, answerer) -> Report:
 def test_it_tells_how_far_it_is_and_ends_with_the_report(run, answerer):
     *progress, last = evaluate_stream(run, answerer=answerer, save=False)
     assert isinstance(last, Report)
-    assert progress[0] == Progress(0, 12)
-    assert progress[-1] == Progress(12, 12)
+    assert progress[0] == Progress(0, 12, progress[0].elapsed_seconds, None)
+    assert (progress[-1].done, progress[-1].total, progress[-1].eta_seconds) == (12, 12, 0.0)
     assert [p.done for p in progress] == sorted({p.done for p in progress})
     assert last.number is None
 
@@ -235,16 +239,135 @@ def test_dora_is_scored_in_two_passes_against_the_same_base(run, report, lively_
     made = runs.create(run.config(), run.path.parent)
     make_adapter(lively_model, made.adapter, use_dora=True)
     answerer = load(made)
-    assert not answerer._mixes
+    assert not answerer._adapters["tuned"].mixes
     dora = evaluate(made, answerer=answerer, save=False)
     assert [row.base for row in dora.examples] == [row.base for row in report.examples]
     assert dora.base == report.base
     assert [row.tuned for row in dora.examples] != [row.base for row in dora.examples]
 
 
-def test_an_evaluation_that_is_to_stop_gives_no_report(run, answerer):
+def test_an_evaluation_stopped_in_its_first_group_gives_no_report(run, answerer):
     found = list(evaluate_stream(run, answerer=answerer, save=False, should_stop=lambda: True))
     assert not any(isinstance(item, Report) for item in found)
+
+
+def test_a_stopped_evaluation_keeps_the_finished_groups(run, answerer, monkeypatch):
+    monkeypatch.setattr("qa_lora.evaluation.FIRST_GROUP", 4)
+    calls = 0
+
+    def should_stop() -> bool:
+        nonlocal calls
+        calls += 1
+        # Before the one batch of the first four questions, after each system's losses; then the
+        # second group begins.
+        return calls > 4
+
+    *_, found = evaluate_stream(run, answerer=answerer, should_stop=should_stop, limit=11)
+    assert isinstance(found, Report)
+    assert (found.rows, found.asked, found.complete) == (4, 11, False)
+    assert load_report(run, found.number) == found
+    # It is the start of an order drawn at random, not the longest questions.
+    whole = evaluate(run, answerer=answerer, limit=11, save=False)
+    lengths = sorted(len(row.question) for row in whole.examples)
+    assert sorted(len(row.question) for row in found.examples) != lengths[-4:]
+    assert all(row in whole.examples for row in found.examples)
+    assert found.test_fingerprint != whole.test_fingerprint
+    assert found.losses["base"]["rows"] == 8
+    assert found.difference["rougeL"]["mean"] == pytest.approx(
+        sum(row.gain("rougeL") for row in found.examples) / 4
+    )
+
+
+def test_losses_are_those_of_each_model_over_every_reference(report, run, answerer, lively_model):
+    """Against the plain model and the plain adapter, a row at a time, without padding."""
+    from peft import PeftModel
+    from transformers import AutoModelForSeq2SeqLM
+
+    test = load_split(run.config()).test
+    rows = encode(
+        test, answerer.tokenizer, answerer.template, max_source_tokens=256, max_target_tokens=256
+    )
+
+    def mean_loss(model) -> float:
+        total = tokens = 0.0
+        for row in rows:
+            with torch.no_grad():
+                out = model.eval()(
+                    input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])
+                )
+            total += float(out.loss) * len(row.labels)
+            tokens += len(row.labels)
+        return total / tokens
+
+    base = AutoModelForSeq2SeqLM.from_pretrained(lively_model)
+    assert report.losses["base"]["loss"] == pytest.approx(mean_loss(base), rel=1e-5)
+    tuned = PeftModel.from_pretrained(base, run.adapter)
+    assert report.losses["tuned"]["loss"] == pytest.approx(mean_loss(tuned), rel=1e-5)
+    for values in report.losses.values():
+        assert (values["rows"], values["tokens"]) == (24, sum(len(row.labels) for row in rows))
+        assert values["perplexity"] == pytest.approx(math.exp(values["loss"]))
+
+
+def test_all_questions_of_a_file_are_scored_but_those_trained_on(run, answerer, tmp_path):
+    trained = load_split(run.config()).train[0].question
+    fresh = [f"Fresh {i}?" for i in range(6)]
+    file = write_rows(tmp_path / "own rows.csv", [(q, "x") for q in [trained, *fresh, fresh[0]]])
+    found = evaluate(run, answerer=answerer, file=file, save=False)
+    assert [row.question for row in found.examples] == fresh
+    assert (found.split, found.settings["data"]) == ("file", "own rows.csv")
+    with pytest.raises(ConfigError, match="not both"):
+        evaluate(run, answerer=answerer, file=file, data=str(file))
+
+
+def test_a_file_may_call_its_columns_as_the_run_does(run, tmp_path):
+    named = run.config().model_copy(update={"question_column": "q", "answer_column": "a"})
+    other = runs.create(named, tmp_path / "runs")
+    file = write_rows(tmp_path / "own.csv", [("Who?", "x", "y")], "q", "a", "other")
+    found = asked._of_file(file, other.config())
+    assert [question.references for question in found.questions] == [("x",)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_a_file_without_references_is_told_in_one_sentence(run, answerer, tmp_path, ending):
+    file = tmp_path / f"questions.{ending}"
+    file.write_text("question,topic\nWho?,x\n" if ending == "csv" else '[{"question": "Who?"}]')
+    with pytest.raises(DataError, match=r"questions\.\w+ cannot be scored.*right answers"):
+        evaluate(run, answerer=answerer, file=file)
+    with pytest.raises(DataError, match="no file"):
+        evaluate(run, answerer=answerer, file=tmp_path / "none.csv")
+
+
+def test_questions_say_which_source_they_are_from(run, answerer, tmp_path):
+    for name in "ab":
+        write_rows(tmp_path / f"{name}.csv", [(f"Which {name}{i}?", "x") for i in range(20)])
+    data = f"{tmp_path / 'a.csv'}\n{tmp_path / 'b.csv'}"
+    found = evaluate(run, answerer=answerer, data=data, split="train", save=False, loss=False)
+    assert {(row.question[6], row.source) for row in found.examples} == {
+        ("a", "a.csv"), ("b", "b.csv")
+    }  # fmt: skip
+    assert [part.name for part in found.slices("source", "rougeL")] == ["a.csv", "b.csv"]
+    assert found.losses == {}
+
+
+def test_shares_and_lengths_are_those_of_the_rows(report):
+    for system in ("base", "tuned"):
+        rows = [(row.answers[system], row.traits[system]) for row in report.examples]
+        assert report.shares[system] == {
+            name: pytest.approx(sum(traits[name] for _, traits in rows) / len(rows))
+            for name in ("cut", "empty", "repeating", "prompt_cut")
+        }
+        assert all(traits["empty"] == (not text.strip()) for text, traits in rows)
+    # Every prompt that holds "very" six times or so is too long for nothing: none was cut.
+    assert report.shares["base"]["prompt_cut"] == 0
+
+
+def test_prompts_that_were_cut_are_counted(answerer, tmp_path):
+    short = Answerer(
+        answerer.model, answerer.tokenizer, template=answerer.template, max_source_tokens=24
+    )
+    file = write_rows(tmp_path / "own.csv", [("Why?", "x"), ("Why " * 40 + "?", "x")])
+    found = evaluate("somewhere", answerer=short, file=file)
+    assert found.shares["base"]["prompt_cut"] == found.shares["tuned"]["prompt_cut"] == 0.5
 
 
 def test_data_that_changed_since_the_run_is_not_scored(run, answerer):

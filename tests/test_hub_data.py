@@ -16,10 +16,29 @@ ROOT = Path(__file__).parent.parent
 
 SCRIPT = """
 import json, sys
-from qa_lora.data import load
+from qa_lora.config import TrainConfig
+from qa_lora.data import cache, load, load_and_split, rows, store
 from qa_lora.errors import DataError
+
+def kept(config):
+    # How many examples a second call opens without reading them again.
+    cache.WORTH_BYTES = 1
+    store.collect.__kwdefaults__ = {"in_memory": 1}
+    read = rows._read_and_split
+    load_and_split(config)
+    rows._read_and_split = None
+    try:
+        return len(load_and_split(config)[0].examples)
+    except TypeError:
+        return "read again"
+    finally:
+        rows._read_and_split = read
+
 for case in json.loads(sys.argv[1]):
     try:
+        if case.pop("kept", False):
+            print("RESULT " + json.dumps(kept(TrainConfig(**case))))
+            continue
         data = load(**case)
         said = {
             "questions": [e.question for e in data.examples],
@@ -84,7 +103,7 @@ def test_data_sets_files_streams_and_what_is_private(tmp_path: Path) -> None:
     }
     file = "hf://datasets/me/lamps/test.jsonl"
     with loopback_hub(repos, {"me/secret"}) as (address, seen):
-        whole, split, of_file, old, missing, stream, endless, secret, gone, notebook = read(
+        whole, split, of_file, old, missing, stream, endless, secret, gone, notebook, *kept = read(
             address,
             tmp_path / "one",
             [
@@ -98,6 +117,9 @@ def test_data_sets_files_streams_and_what_is_private(tmp_path: Path) -> None:
                 {"data": "me/secret"},
                 {"data": "hf://datasets/me/none/all.jsonl"},
                 {"data": PRESETS["Notebook"]["data"]},
+                {"data": "me/lamps", "kept": True},
+                {"data": "hf://datasets/Hello-SimpleAI/HC3/all.jsonl\nme/lamps", "kept": True},
+                {"data": "me/long rows=5", "streaming": True, "kept": True},
             ],
         )
         (with_token,) = read(address, tmp_path / "two", [{"data": "me/secret"}], TOKEN)
@@ -117,5 +139,6 @@ def test_data_sets_files_streams_and_what_is_private(tmp_path: Path) -> None:
         assert "or it is private" in refused["error"] and "hf auth login" in refused["error"]
     assert notebook["questions"] == ["h", "h", "h", "c"]
     assert notebook["form"] == "HC3 and ChatGPT-prompts"
+    assert kept == [4, 7, "read again"]
     assert with_token["questions"] == ["x", "y"]
     assert any(line.startswith("GET /datasets/me/secret/resolve/") for line in seen)

@@ -6,35 +6,33 @@ import json
 import subprocess
 import sys
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from qa_lora.errors import RunError
 from qa_lora.events import Scored
-from qa_lora.report import (
-    ExampleResult,
-    Report,
-    headline,
-    list_reports,
-    read_report,
-    save_report,
-)
+from qa_lora.report import ExampleResult, Report, headline, questions_fingerprint
+from qa_lora.report_files import list_reports, read_report, save_report
 from qa_lora.scoring import METRICS
+
+SYSTEMS = ("base", "tuned", "other")
 
 
 def example(number: int, *, facts: bool) -> ExampleResult:
     scores = dict.fromkeys(METRICS, 0.25 * number)
     if facts:
         scores["fact_accuracy"] = 1.0
+    traits = dict.fromkeys(("cut", "empty", "repeating", "prompt_cut"), 0.0) | {"length_ratio": 2.5}
     return ExampleResult(
         id=f"row-{number}",
         question="Which?\nThat «ß» 🙂",
         context="",
         references=("one", "two\nlines"),
-        base="b",
-        tuned="",
-        base_scores=scores,
-        tuned_scores=dict(scores),
+        answers={"base": "b", "tuned": "", "other": "o"},
+        scores={system: dict(scores) for system in SYSTEMS},
+        traits={system: dict(traits) for system in SYSTEMS},
+        source="a.csv",
     )
 
 
@@ -42,17 +40,18 @@ def example(number: int, *, facts: bool) -> ExampleResult:
 def report() -> Report:
     means = dict.fromkeys(METRICS, 0.25) | {"fact_accuracy": 0.884}
     gain = {"mean": 0.5, "low": 0.4, "high": 0.6, "p_value": 1e-4}
+    gain |= {"p_adjusted": 1e-3, "detectable": None}
     return Report(
         rows=2,
         split="test",
-        base=means,
-        tuned=means,
-        difference=dict.fromkeys(means, gain),
-        cut_base=0.0,
-        cut_tuned=0.5,
+        scores=dict.fromkeys(SYSTEMS, means),
+        differences=dict.fromkeys(SYSTEMS[1:], dict.fromkeys(means, gain)),
         seconds=1.5,
         fingerprint="abc",
+        test_fingerprint="def",
+        shares={"base": {"cut": 0.0}, "tuned": {"cut": 0.5}, "other": {"cut": 0.0}},
         settings={"max_new_tokens": 8},
+        asked=2,
         examples=(example(1, facts=True), example(2, facts=False)),
     )
 
@@ -68,6 +67,8 @@ def test_json_is_the_contract(report, tmp_path):
     save_report(report, tmp_path)
     values = json.loads((tmp_path / "1.json").read_text("utf-8"))
     assert {"rows", "base", "tuned", "difference"} < set(values)
+    assert values["base"] == values["scores"]["base"]
+    assert values["difference"] == values["differences"]["tuned"]
     assert "examples" not in values
     assert values == json.loads(json.dumps(save_report(report, tmp_path).to_dict())) | {"number": 1}
 
@@ -76,10 +77,13 @@ def test_parquet_is_the_contract(report, tmp_path):
     save_report(report, tmp_path)
     table = pq.read_table(tmp_path / "1.parquet")
     names = [*METRICS, "fact_accuracy"]
+    traits = ["cut", "empty", "repeating", "prompt_cut", "length_ratio"]
     assert table.column_names == [
         *("id", "question", "references", "base", "tuned"),
         *(f"{side}_{name}" for name in names for side in ("base", "tuned")),
-        "context",
+        *("context", "source", "other"),
+        *(f"other_{name}" for name in names),
+        *(f"{system}_{name}" for system in SYSTEMS for name in traits),
     ]
     assert table.column("references").to_pylist()[0] == ["one", "two\nlines"]
     assert table.column("base_fact_accuracy").to_pylist() == [1.0, None]
@@ -140,6 +144,41 @@ def test_newer_fields_are_ignored(report, tmp_path):
     values = json.loads((tmp_path / "1.json").read_text("utf-8"))
     (tmp_path / "1.json").write_text(json.dumps(values | {"later": 1}))
     assert read_report(tmp_path, 1) == saved
+
+
+def test_files_of_before_there_were_several_systems_still_open(report, tmp_path):
+    """The JSON and the columns that the first version wrote."""
+    old = {
+        "rows": 2, "split": "test", "base": {"rougeL": 0.25}, "tuned": {"rougeL": 0.5},
+        "difference": {"rougeL": {"mean": 0.25, "low": 0.1, "high": 0.4, "p_value": 0.01}},
+        "cut_base": 0.0, "cut_tuned": 0.5, "seconds": 1.5, "fingerprint": "abc",
+        "settings": {"limit": None}, "number": 1,
+    }  # fmt: skip
+    (tmp_path / "1.json").write_text(json.dumps(old))
+    columns = {
+        "id": ["a", "b"], "question": ["Who?", "What?"], "references": [["x", "y"], ["z"]],
+        "base": ["b", "b"], "tuned": ["t", "t"], "base_rougeL": [0.0, 0.5],
+        "tuned_rougeL": [0.5, 0.5], "context": ["", "c"],
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "1.parquet")
+    found = read_report(tmp_path, 1)
+    assert (found.systems, found.metrics) == (("base", "tuned"), ("rougeL",))
+    assert (found.asked, found.complete, found.cut_tuned) == (2, True, 0.5)
+    assert found.difference["rougeL"]["mean"] == 0.25
+    assert [row.gain("rougeL") for row in found.examples] == [0.5, 0.0]
+    assert found.examples[1].answers == {"base": "b", "tuned": "t"}
+    assert found.test_fingerprint == questions_fingerprint([("who", "xy"), ("what\nc", ["z"])])
+    # Without its rows it is the same report, and what is saved of it now opens, too.
+    assert read_report(tmp_path, 1, examples=False) == dataclasses.replace(found, examples=())
+    again = save_report(found, tmp_path)
+    assert read_report(tmp_path, 2) == again
+
+
+def test_the_fingerprint_of_questions_is_of_what_is_asked_and_wanted():
+    one = questions_fingerprint([("a", ["x", "y"]), ("b", ["z"])])
+    assert questions_fingerprint([("b", ["z"]), ("a", ["y", "x"])]) == one
+    others = ([("a", ["x", "y"])], [("a", ["x"]), ("b", ["z"])], [("a", ["x", "y"]), ("c", ["z"])])
+    assert one not in [questions_fingerprint(other) for other in others]
 
 
 def test_headline(report):

@@ -52,13 +52,22 @@ def report(text: str = BAD) -> Report:
     scores = {"rougeL": 0.25, "f1": 0.5}
     better = {"rougeL": 1.0, "f1": 0.5}
     rows = tuple(
-        ExampleResult(f"{text}{i}", text, text, (text, "b"), text, f"{text}!", scores, better)
+        ExampleResult(
+            f"{text}{i}",
+            text,
+            text,
+            (text, "b"),
+            answers={"base": text, "tuned": f"{text}!"},
+            scores={"base": scores, "tuned": better},
+        )
         for i in range(3)
     )
     gap = {"mean": 0.75, "low": 0.7, "high": 0.8, "p_value": 0.0001}
     return Report(
-        rows=3, split="test", base=scores, tuned=better, difference={"rougeL": gap, "f1": gap},
-        cut_base=0.0, cut_tuned=0.1, seconds=1.0, fingerprint="f", number=1, examples=rows,
+        rows=3, split="test", scores={"base": scores, "tuned": better},
+        differences={"tuned": {"rougeL": gap, "f1": gap}},
+        shares={"base": {"cut": 0.0}, "tuned": {"cut": 0.1}},
+        seconds=1.0, fingerprint="f", number=1, examples=rows,
     )  # fmt: skip
 
 

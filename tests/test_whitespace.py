@@ -232,12 +232,16 @@ def test_without_the_setting_no_line_breaks_are_learnt(flan, data, tmp_path) -> 
     run = train(flan, data, tmp_path, "off")
     answer = load(run, precision="fp32").answer("What is the list?")
     assert answer.text == " ".join(ANSWER.split())
+    # An adapter without the tokens cannot learn them later, and the run says so.
+    settings = {"init_adapter": str(run.path), "whitespace_tokens": "auto", "max_steps": 1}
+    started = next(training.train(run.config().model_copy(update=settings), tmp_path / "on"))
+    assert "has no tokens for them" in started.notice
 
 
 def test_the_base_answers_as_if_there_were_no_adapter(run: Run, flan: Path) -> None:
     answerer = load(run, precision="fp32")
     examples = [QAExample("", q + "\n\nNow:\ttea  please", "") for q in QUESTIONS]
-    said = {i: base.text for i, base, _ in answerer.answer_pairs(examples)}
+    said = {i: both["base"].text for i, both in answerer.answer_many(examples)}
     untouched = load_base(str(flan), precision="fp32")
     prompts = fit_prompts(untouched.tokenizer, PromptTemplate(), examples, 256)
     for i, prompt in enumerate(prompts):

@@ -50,7 +50,9 @@ def open_hub(source: Source, *, streaming: bool, max_bytes: int | None) -> list[
     except Exception as error:  # the Hub's client raises many kinds, from several libraries
         raise _cannot_load(source, error) from None
     if source.split is not None:
-        parts = [Part(_table(source, loaded, source.label), rows=_length(loaded))]
+        parts = [
+            Part(_table(source, loaded, source.label), rows=_length(loaded), files=_files(loaded))
+        ]
     else:
         # A split that the user names is what there is; one the data set names is a side.
         sides = sides_of(list(loaded)) if len(loaded) > 1 else [None]
@@ -59,6 +61,7 @@ def open_hub(source: Source, *, streaming: bool, max_bytes: int | None) -> list[
                 _table(source, split, " ".join([source.label, name][: len(loaded)])),
                 side,
                 _length(split),
+                _files(split),
             )
             for (name, split), side in zip(loaded.items(), sides, strict=True)
         ]
@@ -118,6 +121,11 @@ def _table(source: Source, data: Any, name: str) -> Table:
 
 def _length(data: Any) -> int | None:
     return len(data) if hasattr(data, "__len__") else None
+
+
+def _files(data: Any) -> tuple[Path, ...]:
+    """The Arrow files that the library made of a data set; a stream has none."""
+    return tuple(Path(file["filename"]) for file in getattr(data, "cache_files", ()))
 
 
 def _cannot_load(source: Source, error: Exception) -> DataError:

@@ -34,9 +34,12 @@ def weighted(
     """
     shares = {origin: weight % 1 for origin, weight in weights.items() if weight % 1}
     keys: dict[str, set[int]] = {origin: set() for origin in shares}
-    for example, origin in zip(examples, origins, strict=True):
-        if origin in keys:
-            keys[origin].add(_draw(example, seed))
+    draws = array("Q", bytes(8 * len(origins)))
+    if shares:  # else no text is read
+        for index, (example, origin) in enumerate(zip(examples, origins, strict=True)):
+            if origin in shares:
+                draws[index] = _draw(example, seed)
+                keys[origin].add(draws[index])
     last: dict[str, int] = {}
     for origin, drawn in keys.items():
         count = round(len(drawn) * shares[origin])
@@ -44,9 +47,9 @@ def weighted(
             count = max(1, count)  # no source is lost altogether
         last[origin] = sorted(drawn)[count - 1] if drawn and count else -1
     found = array("q")
-    for index, (example, origin) in enumerate(zip(examples, origins, strict=True)):
+    for index, origin in enumerate(origins):
         times = int(weights.get(origin, 1))
-        if origin in last and _draw(example, seed) <= last[origin]:
+        if origin in last and draws[index] <= last[origin]:
             times += 1
         found.extend([index] * times)
     return found

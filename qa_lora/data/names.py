@@ -19,6 +19,31 @@ class NameList(Sequence[T]):
         self._values: list[T] = []
         self._items = array("I")
 
+    @classmethod
+    def of(cls, values: Sequence[T], codes: array[int]) -> NameList[T]:
+        """The list that has these :attr:`values` and :attr:`codes`.
+
+        Raises:
+            ValueError: If a code stands for no value.
+        """
+        made = cls()
+        made._values = list(values)
+        made._codes = {value: code for code, value in enumerate(values)}
+        made._items = codes
+        if made._items and max(made._items) >= len(values):
+            raise ValueError("a code stands for no value")
+        return made
+
+    @property
+    def values(self) -> list[T]:
+        """The different items."""
+        return list(self._values)
+
+    @property
+    def codes(self) -> array[int]:
+        """For each item, which of the values it is."""
+        return self._items
+
     def append(self, value: T) -> None:
         """Add an item at the end."""
         code = self._codes.setdefault(value, len(self._values))

@@ -24,6 +24,8 @@ class Part:
     """train, validation or test, where the name of the file or the split says it."""
     rows: int | None = None
     """How many it has, where that is known without counting."""
+    files: tuple[Path, ...] = ()
+    """The files on this machine that it is read from; none for what comes over the network."""
 
 
 def open_local(source: Source, max_bytes: int | None) -> list[Part]:
@@ -39,7 +41,7 @@ def open_local(source: Source, max_bytes: int | None) -> list[Part]:
     path = source.path or ATLAS
     try:
         if not path.is_dir():
-            return [Part(_open_file(path, max_bytes))]
+            return [Part(_open_file(path, max_bytes), files=(path,))]
         files = data_files(path)
         if not files:
             raise DataError(
@@ -48,7 +50,7 @@ def open_local(source: Source, max_bytes: int | None) -> list[Part]:
             )
         sides = sides_of([file.name for file in files])
         return [
-            Part(_open_file(file, max_bytes, inside=path), side)
+            Part(_open_file(file, max_bytes, inside=path), side, files=(file,))
             for file, side in zip(files, sides, strict=True)
         ]
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Literal, overload
@@ -47,6 +47,41 @@ class Drops(Sequence[Dropped]):
         self._files: NameList[str] = NameList()
         self._texts: dict[int, str] = {}
         self._times: Counter[str] = Counter()
+
+    @classmethod
+    def of(
+        cls,
+        rows: array[int],
+        reasons: NameList[str],
+        files: NameList[str],
+        shown: Mapping[int, str],
+    ) -> Drops:
+        """Those that have these :attr:`rows`, :attr:`reasons`, :attr:`files` and :attr:`shown`."""
+        made = cls()
+        made._rows, made._reasons, made._files = rows, reasons, files
+        made._texts = dict(shown)
+        made._times = Counter(reasons)
+        return made
+
+    @property
+    def rows(self) -> array[int]:
+        """The row of each."""
+        return self._rows
+
+    @property
+    def reasons(self) -> NameList[str]:
+        """The reason of each."""
+        return self._reasons
+
+    @property
+    def files(self) -> NameList[str]:
+        """The file of each, or nothing."""
+        return self._files
+
+    @property
+    def shown(self) -> Mapping[int, str]:
+        """By its place among the dropped: what a row holds, of a few."""
+        return self._texts
 
     def add(self, row: int, reason: str, file: str, cells: Row) -> None:
         """Add a row at the end."""

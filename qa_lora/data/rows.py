@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from qa_lora.bundled import ATLAS
-from qa_lora.data.columns import ColumnMap
-from qa_lora.data.example import QAExample
+from qa_lora.config import SPLIT_SETTINGS
+from qa_lora.data import cache
 from qa_lora.data.hub_tables import hub_licence, open_hub
+from qa_lora.data.loaded import LoadedData
 from qa_lora.data.mixture import weighted
 from qa_lora.data.parts import Part, licence_in, open_local
 from qa_lora.data.picking import counted, picks
 from qa_lora.data.reading import Dropped, Reading, SourceRead, unused
 from qa_lora.data.sources import Source, parse
-from qa_lora.data.split import DataSplit, fingerprint, split_examples
-from qa_lora.data.store import collect, pick
+from qa_lora.data.split import DataSplit, split_examples
+from qa_lora.data.store import StoredExamples, collect, pick
 from qa_lora.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,44 +36,15 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class LoadedData:
-    """The usable examples of all sources, and what became of the rest."""
+class _Opened:
+    """A source that can be read; of its rows, no more than the first ones are read already."""
 
-    examples: Sequence[QAExample]
-    columns: ColumnMap
-    """Of the first source."""
-    column_names: tuple[str, ...]
-    """All columns of all sources, for a form that offers them."""
-    dropped: Sequence[Dropped]
-    rows_read: int
-    """Rows looked at: all there are, or as many as were asked for."""
-    rows_in_source: int
-    splits: Sequence[str | None]
-    """train, validation or test, where the source says it, for each example."""
-    rows: Sequence[int]
-    """The 1-based row of its file that each example comes from."""
-    files: Sequence[str]
-    """The file or Hub split that each example comes from, by a name that no other has."""
-    origins: Sequence[str]
-    """The source that each example comes from, by the name in `sources`."""
-    sources: tuple[SourceRead, ...]
-    source: str
-    """Short name of all together, for messages and reports."""
-
-    @property
-    def form(self) -> str:
-        """What the rows were recognised as, for people."""
-        return " and ".join(dict.fromkeys(source.form for source in self.sources))
-
-    @property
-    def given(self) -> bool:
-        """Whether the sources themselves say which row is on which side."""
-        return any(side is not None for side in self.splits)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of all examples, whatever their order."""
-        return fingerprint(self.examples)
+    source: Source
+    side: str | None
+    """The side of all its rows, where the settings say it."""
+    parts: Sequence[Part]
+    licence: str | None
+    stream: bool
 
 
 def load(
@@ -115,90 +86,45 @@ def load(
         DataError: If a source cannot be read, or none holds a usable row.
         ColumnsError: If the columns cannot be told; it lists them.
     """
-    wanted = [
-        (source, side)
-        for text, side in ((data, None), (validation_data, "validation"), (test_data, "test"))
-        if text or side is None
-        for source in parse(text or "")
-    ]
-    limited = max_rows is not None or any(source.rows for source, _ in wanted)
-    read: list[SourceRead] = []
-    parts: list[list[Part]] = []
-    lengths: list[int | None] = []
-    for source, side in wanted:
-        found = _open(source, streaming=streaming, max_rows=max_rows, max_bytes=max_bytes)
-        if limited and not _is_stream(source, streaming):
-            found = counted(found)
-        parts.append(found)
-        sizes = [part.rows for part in found if part.rows is not None]
-        lengths.append(sum(sizes) if len(sizes) == len(found) else None)
-        name = unused(source.label, {other.name for other in read})
-        read.append(SourceRead(name, weight=source.weight, side=side, licence=_licence(source)))
-    reading = Reading(
+    opened = _open_all(
+        data,
+        validation_data,
+        test_data,
+        streaming=streaming,
+        max_rows=max_rows,
+        max_bytes=max_bytes,
+    )
+    return _read(
+        opened,
         named={"question": question_column, "answer": answer_column, "context": context_column},
         answers_from=answers_from,
         unanswerable=unanswerable,
-        parts=parts,
-    )
-    numbers = picks(lengths, [source.rows for source, _ in wanted], max_rows)
-    examples = collect(
-        example
-        for each, of_source, chosen in zip(read, parts, numbers, strict=True)
-        for example in reading.examples(each, of_source, chosen)
-    )
-    name = _together([each.name for each in read])
-    if not len(examples):
-        first = reading.dropped[0]
-        raise DataError(
-            f"{name} holds no usable row: all {len(reading.dropped):,} are dropped, "
-            f"row {first.row} for its {first.reason}."
-        )
-    return LoadedData(
-        examples=examples,
-        columns=next(each.columns for each in read if each.columns is not None),
-        column_names=tuple(dict.fromkeys(name for each in read for name in each.column_names)),
-        dropped=reading.dropped,
-        rows_read=sum(each.rows_read for each in read),
-        rows_in_source=sum(each.rows_in_source for each in read),
-        splits=reading.splits,
-        rows=reading.rows,
-        files=reading.files,
-        origins=reading.origins,
-        sources=tuple(read),
-        source=name,
+        max_rows=max_rows,
     )
 
 
 def load_and_split(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
     """Read the data that a config names, and divide it as the config says.
 
-    The training side holds every row once, whatever the weights: :func:`load_split` has them.
+    The training side holds every row once, whatever the weights: :func:`load_split` has them. What
+    takes long is done once for all processes: see :mod:`qa_lora.data.cache`.
 
     Raises:
         DataError: If the data cannot be used.
     """
-    loaded = load(
+    opened = _open_all(
         config.data,
-        question_column=config.question_column,
-        answer_column=config.answer_column,
-        context_column=config.context_column,
-        answers_from=config.answers_from,
-        unanswerable=config.unanswerable,
+        config.validation_data,
+        config.test_data,
         streaming=config.streaming,
         max_rows=config.max_rows,
-        validation_data=config.validation_data,
-        test_data=config.test_data,
     )
-    split = split_examples(
-        loaded.examples,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
-        seed=config.seed,
-        given=loaded.splits,
-        source=loaded.source,
-        near_duplicates=config.near_duplicates,
+    origin = cache.Origin(
+        settings={name: getattr(config, name) for name in SPLIT_SETTINGS},
+        sources=[(each.source.label, each.licence) for each in opened],
+        files=[part.files for each in opened for part in each.parts],
     )
-    return loaded, split
+    return cache.kept(origin, lambda: _read_and_split(opened, config))
 
 
 def load_split(config: TrainConfig) -> DataSplit:
@@ -223,10 +149,119 @@ def with_weights(loaded: LoadedData, split: DataSplit, seed: int) -> DataSplit:
     weights = {each.name: each.weight for each in loaded.sources}
     if all(weight == 1 for weight in weights.values()):
         return split
-    origin_of = {e.id: name for e, name in zip(loaded.examples, loaded.origins, strict=True)}
-    origins = [origin_of[example.id] for example in split.train]
+    if isinstance(split.train, StoredExamples):
+        origins = [loaded.origins[number] for number in split.train.numbers.tolist()]
+    else:
+        origin_of = {e.id: name for e, name in zip(loaded.examples, loaded.origins, strict=True)}
+        origins = [origin_of[example.id] for example in split.train]
     drawn = weighted(split.train, origins, weights, seed)
     return dataclasses.replace(split, train=pick(split.train, drawn))
+
+
+def _read_and_split(opened: Sequence[_Opened], config: TrainConfig) -> tuple[LoadedData, DataSplit]:
+    loaded = _read(
+        opened,
+        named={
+            "question": config.question_column,
+            "answer": config.answer_column,
+            "context": config.context_column,
+        },
+        answers_from=config.answers_from,
+        unanswerable=config.unanswerable,
+        max_rows=config.max_rows,
+    )
+    split = split_examples(
+        loaded.examples,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        given=loaded.splits,
+        source=loaded.source,
+        near_duplicates=config.near_duplicates,
+    )
+    return loaded, split
+
+
+def _open_all(
+    data: str,
+    validation_data: str | None,
+    test_data: str | None,
+    *,
+    streaming: bool,
+    max_rows: int | None,
+    max_bytes: int | None = None,
+) -> list[_Opened]:
+    """Open all sources that the settings name."""
+    wanted = [
+        (source, side)
+        for text, side in ((data, None), (validation_data, "validation"), (test_data, "test"))
+        if text or side is None
+        for source in parse(text or "")
+    ]
+    return [
+        _Opened(
+            source,
+            side,
+            _open(source, streaming=streaming, max_rows=max_rows, max_bytes=max_bytes),
+            _licence(source),
+            _is_stream(source, streaming),
+        )
+        for source, side in wanted
+    ]
+
+
+def _read(
+    opened: Sequence[_Opened],
+    *,
+    named: dict[str, str | None],
+    answers_from: Literal["all", "human", "chatgpt"],
+    unanswerable: Literal["drop", "answer"],
+    max_rows: int | None,
+) -> LoadedData:
+    """Make examples of the rows of all sources."""
+    limited = max_rows is not None or any(each.source.rows for each in opened)
+    read: list[SourceRead] = []
+    parts: list[Sequence[Part]] = []
+    lengths: list[int | None] = []
+    for each in opened:
+        found = counted(each.parts) if limited and not each.stream else each.parts
+        parts.append(found)
+        sizes = [part.rows for part in found if part.rows is not None]
+        lengths.append(sum(sizes) if len(sizes) == len(found) else None)
+        name = unused(each.source.label, {other.name for other in read})
+        read.append(
+            SourceRead(name, weight=each.source.weight, side=each.side, licence=each.licence)
+        )
+    reading = Reading(
+        named=named, answers_from=answers_from, unanswerable=unanswerable, parts=parts
+    )
+    numbers = picks(lengths, [each.source.rows for each in opened], max_rows)
+    examples = collect(
+        example
+        for source, of_source, chosen in zip(read, parts, numbers, strict=True)
+        for example in reading.examples(source, of_source, chosen)
+    )
+    name = _together([each.name for each in read])
+    if not len(examples):
+        first = reading.dropped[0]
+        raise DataError(
+            f"{name} holds no usable row: all {len(reading.dropped):,} are dropped, "
+            f"row {first.row} for its {first.reason}."
+        )
+    return LoadedData(
+        examples=examples,
+        columns=next(each.columns for each in read if each.columns is not None),
+        column_names=tuple(dict.fromkeys(name for each in read for name in each.column_names)),
+        dropped=reading.dropped,
+        rows_read=sum(each.rows_read for each in read),
+        rows_in_source=sum(each.rows_in_source for each in read),
+        splits=reading.splits,
+        rows=reading.rows,
+        files=reading.files,
+        origins=reading.origins,
+        sources=tuple(read),
+        source=name,
+    )
 
 
 def _open(

@@ -76,6 +76,44 @@ class StoredExamples(Sequence[QAExample]):
                 found[place] = _example(*texts)
         return found
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """(N,) which rows of the file these are."""
+        return self._order
+
+    @property
+    def bytes(self) -> int:
+        """How large the file is, about."""
+        return int(self._rows.data.nbytes)
+
+    def write(self, path: Path) -> None:
+        """Write the whole file anew, for :meth:`open`.
+
+        Raises:
+            OSError: If the disk is full or the file cannot be written.
+        """
+        import pyarrow as pa
+
+        with pa.OSFile(str(path), "wb") as file:
+            with pa.ipc.new_stream(file, self._batches[0].schema) as writer:
+                for batch in self._batches:
+                    writer.write_batch(batch)
+
+    @classmethod
+    def open(cls, path: Path) -> StoredExamples:
+        """All examples of a file that was written before.
+
+        Raises:
+            OSError: If it cannot be read.
+            ValueError: If it is no such file.
+        """
+        import datasets
+
+        rows = datasets.Dataset.from_file(str(path))
+        if rows.column_names != _COLUMNS:
+            raise ValueError(f"{path} does not hold examples")
+        return cls(rows)
+
     def text_lengths(self) -> np.ndarray:
         """Characters of question, context, earlier turns and answer together; (N,) int64."""
         import pyarrow.compute as pc

@@ -1,4 +1,4 @@
-"""What the server process holds for all pages: one model in memory, its lock, running scorings.
+"""What the server process holds for all pages: one model in memory, its line, running scorings.
 
 Nothing here imports torch before it is needed; :meth:`Engine.warm_up` does so in the background
 once the first page is out.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from qa_lora import runs, turns
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
+from qa_lora.ui.line import Line, Ticket
+from qa_lora.ui.resident import Resident
 from qa_lora.ui.series import Followers
 
 if TYPE_CHECKING:
@@ -71,8 +73,10 @@ class Engine:
         """Whether the heavy libraries are imported."""
         self.jobs: dict[str, Job] = {}
         self._importing = threading.Lock()
-        self._model = threading.Lock()
-        self._cached: tuple[tuple[str, float], Answerer] | None = None
+        self._line = Line()
+        self._beside = Line()
+        """Those who ask a run while it is being scored; they take turns with the scoring."""
+        self._resident = Resident(runs_dir)
         self._splits: dict[str, DataSplit] = {}
         self._listed: tuple[float, list[Listed]] = (0.0, [])
         self._statuses: dict[str, tuple[tuple[int, int], runs.RunStatus]] = {}
@@ -175,46 +179,55 @@ class Engine:
         """The id of the run that is being scored by this server."""
         return next((job.run_id for job in list(self.jobs.values()) if job.busy), None)
 
-    @contextmanager
-    def model_turn(self, run: runs.Run) -> Iterator[None]:
-        """Hold the one model in memory; waits while another run's is in use.
+    def enter_line(self, run: runs.Run) -> Ticket:
+        """Get in line for the one model in memory; leave the ticket in any case.
 
-        A run that is being scored can be asked meanwhile: its answerer takes turns by itself.
+        A run that is being scored can be asked meanwhile: its answerer takes turns by itself, so
+        those who ask it wait only for each other.
         """
         job = self.jobs.get(run.id)
         if job is not None and job.state == "answering" and self.holds(run):
-            yield
-            return
-        with self._model:
+            return self._beside.enter()
+        return self._line.enter()
+
+    def model_line(self) -> int:
+        """How many wait for the model."""
+        return self._line.waiting + self._beside.waiting
+
+    @contextmanager
+    def model_turn(self, run: runs.Run) -> Iterator[None]:
+        """Hold the one model in memory; waits for those who came before."""
+        with self.enter_line(run) as ticket:
+            ticket.ready(None)
             yield
 
     def holds(self, run: runs.Run) -> bool:
         """Whether this run's model is in memory."""
-        cached = self._cached
-        return cached is not None and cached[0] == self._key(run)
+        return self._resident.holds(run)
 
-    @staticmethod
-    def _key(run: runs.Run) -> tuple[str, float]:
-        try:
-            return run.id, (run.adapter / "adapter_config.json").stat().st_mtime
-        except OSError:
-            return run.id, 0.0
+    def answerer(self, run: runs.Run, others: Sequence[str] = ()) -> Answerer:
+        """The run's base and adapter, and further adapters under their names.
 
-    def answerer(self, run: runs.Run) -> Answerer:
-        """The run's base and adapter; the last one is kept in memory. Hold the model's turn.
+        The base stays in memory as long as the runs that are asked for stand on it; only adapters
+        come and go. Hold the model's turn.
+
+        Args:
+            run: The run whose adapter is "tuned".
+            others: Ids of further runs, or folders and Hub ids of adapters; each is a system under
+                this name.
 
         Raises:
-            QALoRAError: If there is no adapter yet, or it cannot be loaded.
+            QALoRAError: If there is no adapter yet, one cannot be loaded or is of another base.
         """
         if not run.has_adapter():
             raise RunError(f"The run {run.id} has no adapter yet.")
-        if self._cached is None or self._cached[0] != self._key(run):
-            self.warm_up()
-            from qa_lora.answering import load
-
-            self._cached = None
-            self._cached = (self._key(run), load(str(run.path)))
-        return self._cached[1]
+        self.warm_up()
+        job = self.jobs.get(run.id)
+        return self._resident.answerer(
+            run,
+            {name: self.find(name) or name for name in others},
+            remove=job is None or not job.busy,
+        )
 
     def split(self, run: runs.Run) -> DataSplit:
         """The run's questions, split as they were for its training.
@@ -246,7 +259,8 @@ class Engine:
 
     def _score(self, job: Job, run: runs.Run, split: str, limit: int | None) -> None:
         try:
-            with self._model:
+            with self._line.enter() as ticket:
+                ticket.ready(None)
                 job.state = "loading"
                 self.warm_up()
                 from qa_lora.evaluation import evaluate_stream

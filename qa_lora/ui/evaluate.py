@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from qa_lora.errors import QALoRAError
-from qa_lora.report import Report, list_reports, load_report
+from qa_lora.report import Report
+from qa_lora.report_files import list_reports, load_report
 from qa_lora.ui import charts
 from qa_lora.ui import evaluate_view as view
 from qa_lora.ui.engine import Engine

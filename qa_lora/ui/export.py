@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 from pathlib import Path
@@ -36,7 +35,7 @@ def to_json(report: Report) -> str:
     """The numbers and all examples."""
     values = {
         **report.to_dict(),
-        "examples": [dataclasses.asdict(example) for example in report.examples],
+        "examples": [example.to_dict() for example in report.examples],
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 

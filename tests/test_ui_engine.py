@@ -1,0 +1,122 @@
+"""One base in memory for all pages, and a fair line before it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from qa_lora import runs
+from qa_lora.config import TrainConfig
+from qa_lora.errors import ModelError
+from qa_lora.ui.engine import Engine, Job
+from qa_lora.ui.line import Line
+from tests.lively import make_adapter, make_model
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tiny_model, tmp_path_factory.mktemp("lively-t5"))
+
+
+def make_run(engine: Engine, model: Path, seed: int) -> runs.Run:
+    config = TrainConfig.build(model=str(model), precision="fp32", name=f"r{seed}")
+    run = runs.create(config, engine.runs_dir)
+    make_adapter(model, run.adapter, seed=seed)
+    engine.forget_list()
+    return run
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    made = Engine(tmp_path / "runs")
+    made.warm = True  # the libraries are there
+    return made
+
+
+def test_the_base_stays_while_adapters_come_and_go(engine, model, tiny_model, tmp_path):
+    one, two = make_run(engine, model, 1), make_run(engine, model, 2)
+    folder = str(make_adapter(model, tmp_path / "foreign", seed=3))
+    first = engine.answerer(one)
+    base = first.model.get_base_model()
+    assert engine.answerer(one, [two.id, folder]) is first
+    assert first.systems == ("base", "tuned", two.id, folder)
+    before = first.answer("Why?", variant=two.id).text
+    second = engine.answerer(two, [one.id])
+    assert second.model.get_base_model() is base
+    assert second.systems == ("base", "tuned", one.id)
+    assert sorted(second.model.peft_config) == ["default", "more000"]
+    assert second.answer("Why?").text == before
+    make_adapter(model, one.adapter, seed=4)  # trained on
+    again = engine.answerer(two, [one.id])
+    assert again is second
+    assert again.answer("Why?", variant=one.id).text == engine.answerer(one).answer("Why?").text
+    other = make_run(engine, tiny_model, 5)
+    with pytest.raises(ModelError, match="belongs on"):
+        engine.answerer(one, [other.id])
+    assert engine.answerer(one).systems == ("base", "tuned")
+    assert engine.answerer(other).base == str(tiny_model)
+
+
+def test_not_more_adapters_are_kept_than_fit(engine, model, monkeypatch):
+    monkeypatch.setattr("qa_lora.ui.resident.MOST_ADAPTERS", 1)
+    one, *others = (make_run(engine, model, seed) for seed in range(1, 4))
+    names = [run.id for run in others]
+    assert engine.answerer(one, names).systems == ("base", "tuned", *names)
+    assert engine.answerer(one, names[:1]).systems == ("base", "tuned", names[0])
+    engine.jobs[one.id] = Job(one.id, "answering")
+    assert engine.answerer(one, names[1:]).systems == ("base", "tuned", *names)
+
+
+# --- the line ---
+
+
+def test_first_come_first_served():
+    line = Line()
+    tickets = [line.enter() for _ in range(4)]
+    assert [ticket.place for ticket in tickets] == [0, 1, 2, 3]
+    assert [ticket.ready() for ticket in tickets] == [True, False, False, False]
+    assert line.waiting == 3
+    tickets[1].leave()  # a page was closed
+    assert [tickets[i].place for i in (0, 2, 3)] == [0, 1, 2]
+    came: list[int] = []
+
+    def wait(i: int) -> None:
+        with tickets[i] as ticket:
+            assert ticket.ready(None)
+            came.append(i)
+
+    threads = [threading.Thread(target=wait, args=(i,)) for i in (3, 2)]
+    for thread in threads:
+        thread.start()
+    assert not tickets[2].ready(0.05) and came == []
+    tickets[0].leave()
+    for thread in threads:
+        thread.join()
+    assert came == [2, 3]
+    assert line.waiting == 0
+    tickets[0].leave()
+    with pytest.raises(RuntimeError, match="left"):
+        tickets[0].ready()
+    assert line.enter().ready()
+
+
+def test_an_error_in_ones_turn_ends_it():
+    line = Line()
+    with pytest.raises(ValueError, match="broken"), line.enter():
+        raise ValueError("broken")
+    assert line.enter().place == 0
+
+
+def test_a_run_that_is_being_scored_can_be_asked_meanwhile(engine, model):
+    one, two = make_run(engine, model, 1), make_run(engine, model, 2)
+    with engine.model_turn(one):
+        engine.answerer(one)
+        engine.jobs[one.id] = Job(one.id, "answering")
+        with engine.enter_line(one) as beside, engine.enter_line(two) as behind:
+            assert beside.ready() and not behind.ready()
+            with engine.enter_line(one) as second:
+                assert second.place == 1
+                assert engine.model_line() == 2
+    assert engine.model_line() == 0
