@@ -371,9 +371,10 @@ class Answerer:
             examples: The questions; their own answers are not looked at.
             systems: Who answers; all if None.
             settings: How; the run's own settings if None.
-            should_stop: Asked between batches; when true, no more answers come.
-            batch_tokens: Prompt and answer tokens in one batch, all systems' rows counted, so that
-                memory stays bounded; by the kind of device if None.
+            should_stop: Asked every few tokens; when true, only those questions are still given
+                that all systems have answered.
+            batch_tokens: Prompt and answer tokens at once, so that memory stays bounded; by the
+                kind of device if None.
 
         Yields:
             The example's index and the systems' answers; longest prompts first.

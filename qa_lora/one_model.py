@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -163,6 +163,7 @@ class OneModel:
         whos: Sequence[Who],
         settings: GenerationSettings,
         watch: Watch | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> list[Answer]:
         """Answer each prompt by whom it is for: in one batch all that can share one, then the rest.
 
@@ -172,6 +173,10 @@ class OneModel:
             settings: How answers are generated.
             watch: Called after every token with all B answers so far; see
                 :func:`qa_lora.generation.generate_batch`.
+            should_stop: Asked after every token; there are no answers when it says so.
+
+        Raises:
+            Stopped: If `should_stop` said so.
         """
         answers = [Answer("", notice=prompt.notice) for prompt in prompts]
         going = True
@@ -197,6 +202,7 @@ class OneModel:
                     [prompts[i] for i in rows],
                     adapter_names=row_names if mixed else None,
                     watch=None if watch is None else partial(watch_rows, rows),
+                    should_stop=should_stop,
                     **asdict(settings),
                 )
             for i, answer in zip(rows, done, strict=True):
