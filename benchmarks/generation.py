@@ -29,7 +29,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from generating.questions import SHAPES, Asked, prepare
+from throughput.workload import SHAPES
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -56,7 +56,7 @@ def run(module: str, *arguments: str) -> Any:
     process = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=HERE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT), *sys.path])},
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -66,7 +66,7 @@ def run(module: str, *arguments: str) -> Any:
     return json.loads(process.stdout.strip().splitlines()[-1])
 
 
-def speed(asked: Asked, options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+def speed(asked: Any, options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     """Every way's figures; whether all that is required is met."""
     everything = list(range(options.rows))
     apart = max(1, options.rows // options.rows_a) if options.rows_a else 1
@@ -77,7 +77,7 @@ def speed(asked: Asked, options: argparse.Namespace) -> tuple[dict[str, Any], bo
     }
     number = {"row": 1, "padded": options.batch, "ours": options.batch_tokens}
     found = {
-        way: run("generating.ways", way, asked.to_json(), json.dumps(rows[way]), str(number[way]))
+        way: run("generating.ways", way, json.dumps(asked), json.dumps(rows[way]), str(number[way]))
         for way in ("ours", *options.ways)
     }
     good = True
@@ -125,7 +125,7 @@ def speed(asked: Asked, options: argparse.Namespace) -> tuple[dict[str, Any], bo
         differ = sum(map(len, told.values()))
         parted = []
         if differ:
-            parted = run("generating.ways", "gaps", asked.to_json(), json.dumps(others), "0")
+            parted = run("generating.ways", "gaps", json.dumps(asked), json.dumps(others), "0")
         found["ours"] |= {"answers_that_differ": differ, "where_they_part": parted}
         print(f"answers that differ from (a): {differ} of {found[way]['rows']}")
         for at in parted:
@@ -138,9 +138,9 @@ def speed(asked: Asked, options: argparse.Namespace) -> tuple[dict[str, Any], bo
     return found, good
 
 
-def memory(asked: Asked) -> tuple[dict[str, Any], bool]:
+def memory(asked: Any) -> tuple[dict[str, Any], bool]:
     """Peak memory of comparing, over what Python and its libraries take."""
-    found = {how: run("generating.memory", how, asked.to_json()) for how in HOLDING}
+    found = {how: run("generating.memory", how, json.dumps(asked)) for how in HOLDING}
     least = found["base"]["peak_bytes"] + found["one"]["adapter_bytes"]
     print(f"{'held':24}{'peak MB':>9}{'of base and adapter':>21}")
     for how, row in found.items():
@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--rows-b", type=int, default=0, help="rows that (b) answers; 0 for all")
     parser.add_argument("--batch", type=int, default=16, help="rows of a batch of (b)")
     parser.add_argument("--batch-tokens", type=int, default=0, help="budget of (c); 0 for its own")
-    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--max-new-tokens", type=int, default=128)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--ways", nargs="*", default=["row", "padded"], choices=["row", "padded"])
@@ -166,7 +166,9 @@ def main() -> int:
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        asked = prepare(Path(folder), options.shape, options.rows, options)
+        given = ("max_new_tokens", "device", "precision")
+        rest = json.dumps({name: getattr(options, name) for name in given})
+        asked = run("generating.questions", folder, options.shape, str(options.rows), rest)
         found, good = memory(asked) if options.memory else speed(asked, options)
     name = "memory" if options.memory else "generation"
     default = ROOT / f"benchmarks/results/{name}_{options.shape}_{options.device}.json"

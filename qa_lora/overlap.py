@@ -62,8 +62,8 @@ def _count_ngrams(texts: Sequence[Ids], pairs: Sequence[Pair], found: NDArray[np
         end = len(ids) - n
         whole[end:] = False
         whole[:end] &= ids[n:] > 0
-        keys[:end] |= ids[n:] * whole[:end]
-    keys = ((keys << 1) | side)[ids > 0]
+        keys[:end] |= np.where(whole[:end], ids[n:], np.uint64(0))
+    keys = ((keys << np.uint64(1)) | side)[ids > 0]
     keys.sort()
     seconds = _seconds(keys)
     keys >>= 1

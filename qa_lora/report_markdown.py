@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from qa_lora.report import BASE, LABELS, ExampleResult, Report, headline
+from qa_lora.report import BASE, LABELS, ExampleResult, Report, beside, headline
 
 __all__ = ["to_markdown"]
 
@@ -15,12 +15,6 @@ EXAMPLES = 3
 """Of each kind of rows: best, worst, unchanged."""
 LONGEST = 600
 """Characters of a text that are shown."""
-SHARE_WORDS = {
-    "cut": "answers cut at the longest allowed",
-    "empty": "empty answers",
-    "repeating": "answers caught in a loop",
-    "prompt_cut": "prompts that were cut",
-}
 
 
 def to_markdown(
@@ -87,25 +81,9 @@ def _scores(report: Report) -> str:
 
 
 def _beside(report: Report) -> str:
-    """What is neither good nor bad by itself, a column a system."""
-    rows: list[Sequence[str]] = [("", *map(_cell, report.systems))]
-
-    def add(name: str, values: Mapping[str, float | None], form: str) -> None:
-        shown = [values.get(system) for system in report.systems]
-        if any(value is not None for value in shown):
-            rows.append((name, *("" if v is None else form.format(v) for v in shown)))
-
-    def of(kept: Mapping[str, Mapping[str, float]], name: str) -> dict[str, float | None]:
-        return {system: values.get(name) for system, values in kept.items()}
-
-    add("words of answers over words of references", dict(report.length_ratios), "{:.2f}")
-    for name, words in SHARE_WORDS.items():
-        add(words, of(report.shares, name), "{:.1%}")
-    add("loss of the references, nats a token", of(report.losses, "loss"), "{:.3f}")
-    add("perplexity of the references", of(report.losses, "perplexity"), "{:.2f}")
-    add("BLEU of all answers as one text", of(report.corpus, "bleu"), "{:.3f}")
-    add("chrF of all answers as one text", of(report.corpus, "chrf"), "{:.3f}")
-    return "\n\n".join(["## Beside the scores", _table(rows)]) if len(rows) > 1 else ""
+    rows = [(name, *values) for name, values in beside(report)]
+    table = _table([("", *map(_cell, report.systems)), *rows])
+    return f"## Beside the scores\n\n{table}" if rows else ""
 
 
 def _rows(report: Report, metric: str) -> list[str]:

@@ -1,13 +1,24 @@
-"""What every way answers: a model with an adapter, and held-out questions, in a folder."""
+"""What every way answers: a model with an adapter, and held-out questions, in a folder.
+
+    python -m generating.questions FOLDER SHAPE ROWS OPTIONS_JSON
+
+makes them, and prints where they are. In a process of its own, for one that starts others passes
+its peak of memory on to them.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from throughput.workload import SHAPES, make_model, make_rows
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+from throughput.workload import make_model, make_rows
 
 TOKENS_PER_END = 50
 """Of a model with random weights, one id in so many ends an answer.
@@ -37,14 +48,14 @@ class Asked:
         return json.dumps(asdict(self))
 
 
-def prepare(folder: Path, shape: str, rows: int, options: Any) -> Asked:
+def prepare(folder: Path, shape: str, rows: int, options: dict[str, Any]) -> Asked:
     """Make a model with an adapter, and questions that it was not trained on.
 
     Args:
         folder: Where they go.
         shape: Of the model, or "pocket".
         rows: How many questions.
-        options: max_new_tokens, device and precision.
+        options: The other fields of `Asked`.
     """
     if shape == "pocket":
         base, adapter, questions = _pocket(folder)
@@ -54,14 +65,7 @@ def prepare(folder: Path, shape: str, rows: int, options: Any) -> Asked:
     else:
         base, adapter, questions = _random(folder, shape, rows)
     (folder / "questions.json").write_text(json.dumps(questions), encoding="utf-8")
-    return Asked(
-        base,
-        adapter,
-        str(folder / "questions.json"),
-        options.max_new_tokens,
-        options.device,
-        options.precision,
-    )
+    return Asked(base, adapter, str(folder / "questions.json"), **options)
 
 
 def _pocket(folder: Path) -> tuple[str, str, list[str]]:
@@ -118,4 +122,6 @@ def _random(folder: Path, shape: str, rows: int) -> tuple[str, str, list[str]]:
     return str(base), str(folder / "adapter"), [json.loads(line)["question"] for line in lines]
 
 
-__all__ = ["SHAPES", "Asked", "prepare"]
+if __name__ == "__main__":
+    where, wanted, count, rest = sys.argv[1:]
+    print(prepare(Path(where), wanted, int(count), json.loads(rest)).to_json())

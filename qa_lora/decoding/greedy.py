@@ -91,7 +91,10 @@ class GreedyBatch:
         """The next token of every row."""
         model, n, t = self._model, len(self.rows), self._length
         x = model.said.embed(self._tokens[:n, t])
-        bias = self._bias[None, :, None, self._longest - t - 1 :].expand(n, -1, -1, -1)
+        # A copy, because attention on a GPU wants its first element at a round address.
+        bias = (
+            self._bias[:, self._longest - t - 1 :].contiguous()[None, :, None].expand(n, -1, -1, -1)
+        )
         hidden = None if self._hidden is None else self._hidden[:n]
         for layer, own, cross in zip(model.decoder, self._own, self._cross, strict=True):
             qkv = layer.own.projected(x)
