@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from qa_lora.adapters import ADAPTER_WEIGHTS, add_adapter, remove_adapter
 from qa_lora.config import TrainConfig
 from qa_lora.encoding import Asked, Prompt, fit_prompts
 from qa_lora.errors import ModelError
+from qa_lora.fair_lock import FairLock
 from qa_lora.generation import Answer, GenerationSettings, Watch, generate_batch
 from qa_lora.locate import Located, same_base
 from qa_lora.models import load_adapter_tokenizer
@@ -84,7 +84,7 @@ class OneModel:
     def __init__(self, model: PeftModel, base_tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval()
         self.base_tokenizer = base_tokenizer
-        self.lock = threading.Lock()
+        self.lock = FairLock()
         self._users: dict[Adapter, int] = {}
 
     @property
@@ -163,7 +163,6 @@ class OneModel:
         whos: Sequence[Who],
         settings: GenerationSettings,
         watch: Watch | None = None,
-        should_stop: Callable[[], bool] | None = None,
     ) -> list[Answer]:
         """Answer each prompt by whom it is for: in one batch all that can share one, then the rest.
 
@@ -173,10 +172,6 @@ class OneModel:
             settings: How answers are generated.
             watch: Called after every token with all B answers so far; see
                 :func:`qa_lora.generation.generate_batch`.
-            should_stop: Asked after every token; there are no answers when it says so.
-
-        Raises:
-            Stopped: If `should_stop` said so.
         """
         answers = [Answer("", notice=prompt.notice) for prompt in prompts]
         going = True
@@ -202,7 +197,6 @@ class OneModel:
                     [prompts[i] for i in rows],
                     adapter_names=row_names if mixed else None,
                     watch=None if watch is None else partial(watch_rows, rows),
-                    should_stop=should_stop,
                     **asdict(settings),
                 )
             for i, answer in zip(rows, done, strict=True):

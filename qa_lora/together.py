@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qa_lora.decoding import BATCH_TOKENS, answer_all
-from qa_lora.decoding.support import why_not
 from qa_lora.encoding import Prompt
 from qa_lora.following import follow
-from qa_lora.generation import Answer, GenerationSettings, Stopped
+from qa_lora.generation import Answer, GenerationSettings
 from qa_lora.one_model import OneModel, Who
 
 __all__ = ["Together", "answer_one", "answer_rows", "is_blank"]
@@ -73,87 +72,42 @@ def answer_rows(
     should_stop: Callable[[], bool],
     batch_tokens: int | None,
 ) -> Iterator[tuple[int, dict[str, Answer]]]:
-    """Answers to many questions, in batches of prompts of like length.
+    """Answers to many questions, in groups of prompts of like length, one system after the other.
+
+    A group is what fits one batch, so that nothing is computed less well than without groups. The
+    model is free for others between the systems of a group.
 
     Args:
         one: The model.
         whos: Who answers, by name.
         rows: For each question a prompt for each of them.
         settings: How answers are generated.
-        should_stop: Asked every few tokens; questions that all have answered by then are given.
+        should_stop: Asked every few tokens. Questions whose answers are all there by then come.
         batch_tokens: Prompt and answer tokens in a batch; by the kind of device if None.
     """
     kind = "cpu" if one.model.device.type == "cpu" else "gpu"
-    budget = batch_tokens or BATCH_TOKENS[kind]
+    budget = (batch_tokens or BATCH_TOKENS[kind]) // settings.num_beams
     lengths = [max(len(prompt.ids) for prompt in row) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: -lengths[i])
     while order and not should_stop():
-        with one.lock:
-            slow = [n for n, who in whos.items() if why_not(one.model, _slot(who), settings)]
-            # What is computed by hand is so for one after the other, the others go together.
-            width = lengths[order[0]] + settings.max_new_tokens
-            count = max(1, budget // (max(1, len(slow)) * settings.num_beams * width))
-            batch, order = order[:count], order[count:]
-            asked = [dict(zip(whos, rows[i], strict=True)) for i in batch]
-            said = _answer_batch(one, whos, slow, asked, settings, should_stop, budget)
-        for i, answers in zip(batch, said, strict=True):
-            if len(answers) == len(whos):
-                yield i, {name: answers[name] for name in whos}
-
-
-def _answer_batch(
-    one: OneModel,
-    whos: Mapping[str, Who],
-    slow: Sequence[str],
-    asked: Sequence[Mapping[str, Prompt]],
-    settings: GenerationSettings,
-    should_stop: Callable[[], bool],
-    budget: int,
-) -> list[dict[str, Answer]]:
-    """For each question the answers by system; some are missing if it was asked to stop.
-
-    Args:
-        one: The model, whose lock is held.
-        whos: Who answers, by name.
-        slow: Those of them whose answers are left to `generate`.
-        asked: For each question a prompt for each of them.
-        settings: How answers are generated.
-        should_stop: Asked every few tokens.
-        budget: Prompt and answer tokens at once.
-    """
-    said: list[dict[str, Answer]] = [{} for _ in asked]
-    for name, who in whos.items():
-        if name in slow or should_stop():
-            continue
-        with one.acting(who) as model:
-            tokenizer = one.base_tokenizer if who is None else who.tokenizer
-            for place, answer in answer_all(
-                model,
-                tokenizer,
-                [prompts[name] for prompts in asked],
-                settings=settings,
-                adapter=_slot(who),
-                batch_tokens=budget,
-                should_stop=should_stop,
-            ):
-                said[place][name] = answer
-    if not slow or should_stop():
-        return said
-    prompts = [row[name] for row in asked for name in slow]
-    try:
-        answers = one.generate(
-            prompts, [whos[name] for name in slow] * len(asked), settings, should_stop=should_stop
-        )
-    except Stopped:
-        return said
-    for place, row in enumerate(said):
-        own = answers[place * len(slow) : (place + 1) * len(slow)]
-        row.update(zip(slow, own, strict=True))
-    return said
-
-
-def _slot(who: Who) -> str | None:
-    return None if who is None else who.slot
+        count = max(1, budget // (lengths[order[0]] + settings.max_new_tokens))
+        group, order = order[:count], order[count:]
+        answers: list[dict[str, Answer]] = [{} for _ in group]
+        for column, (name, who) in enumerate(whos.items()):
+            with one.lock:
+                for place, answer in answer_all(
+                    one.model,
+                    one.base_tokenizer if who is None else who.tokenizer,
+                    [rows[i][column] for i in group],
+                    settings=settings,
+                    adapter=None if who is None else who.slot,
+                    batch_tokens=batch_tokens,
+                    should_stop=should_stop,
+                ):
+                    answers[place][name] = answer
+        for i, found in zip(group, answers, strict=True):
+            if len(found) == len(whos):
+                yield i, found
 
 
 def is_blank(text: str) -> bool:

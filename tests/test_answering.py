@@ -395,8 +395,7 @@ def test_memory_that_does_not_suffice_is_said(answerer, monkeypatch):
 
 def test_memory_for_some_of_the_answers_gives_all_of_them(answerer, monkeypatch):
     examples = [QAExample(id=str(i), question=q, answer="") for i, q in enumerate(QUESTIONS)]
-    # Beams are left to `generate`; tests/test_decoding.py has the same of greedy answers.
-    beams = GenerationSettings(max_new_tokens=10, num_beams=2)
+    beams = GenerationSettings(max_new_tokens=12, num_beams=2)
     expected = {i: (said(b), said(t)) for i, b, t in pairs(answerer, examples, settings=beams)}
     original, sizes = answerer.model.generate, []
 
