@@ -16,7 +16,7 @@ from qa_lora.asked import Asked, find_questions
 from qa_lora.batching import share
 from qa_lora.errors import ConfigError
 from qa_lora.examining import Examined, Examiner
-from qa_lora.report import BASE, TUNED, Report, questions_fingerprint
+from qa_lora.report import BASE, FACT_ACCURACY, TUNED, Report, questions_fingerprint
 from qa_lora.report_files import column_names, save_report
 from qa_lora.runs import Run
 from qa_lora.scoring import METRICS
@@ -210,9 +210,10 @@ def _further(
 
 def _check_columns(name: str, others: Sequence[str]) -> None:
     """Refuse a name with which two columns of the table of examples would be called alike."""
+    metrics = (*METRICS, FACT_ACCURACY)
     taken = {"id", "question", "references", "context", "source"}
-    taken.update(column for other in others for column in column_names(other, METRICS))
-    if not taken.isdisjoint(column_names(name, METRICS)):
+    taken.update(column for other in others for column in column_names(other, metrics))
+    if not taken.isdisjoint(column_names(name, metrics)):
         raise ConfigError(
             f"An adapter cannot be scored under the name {name}: a column is called so already.",
             "Name each adapter once, and rename its folder if need be.",

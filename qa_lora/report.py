@@ -271,7 +271,7 @@ def beside(report: Report) -> list[tuple[str, tuple[str, ...]]]:
     for name, words in SHARE_LABELS.items():
         add(words, of(report.shares, name), "{:.1%}")
     add("loss of the references, nats a token", of(report.losses, "loss"), "{:.3f}")
-    add("perplexity of the references", of(report.losses, "perplexity"), "{:.2f}")
+    add("perplexity of the references", of(report.losses, "perplexity"), "{:.3g}")
     add("first tokens other than the base's", of(report.effect, "changed_first_tokens"), "{:.1%}")
     add("divergence from the base, nats a token", of(report.effect, "mean_kl"), "{:.3f}")
     for name in ("bleu", "chrf"):
