@@ -1,0 +1,308 @@
+"""The blind test: two unnamed answers, a vote, then the names; and what all votes add up to."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from qa_lora.errors import DataError, QALoRAError
+from qa_lora.ui.compare.asking import (
+    MAX_QUESTION,
+    Asked,
+    Ready,
+    Stops,
+    checked,
+    held_out,
+    references_of,
+    take_turn,
+)
+from qa_lora.ui.compare.controls import SETTINGS, Controls
+from qa_lora.ui.compare.panes import (
+    COPY_ANSWER,
+    Pane,
+    asked_html,
+    panes_html,
+    reference_html,
+    title_of,
+    unnamed_html,
+)
+from qa_lora.ui.compare.tables import tally_html
+from qa_lora.ui.engine import Engine
+from qa_lora.ui.header import Header
+from qa_lora.ui.words import note
+from qa_lora.votes import BOTH_BAD, TIE, Vote, add_vote, list_votes, tally, votes_csv, votes_json
+
+if TYPE_CHECKING:
+    from qa_lora.answering import Answer
+
+__all__ = ["Blind", "build_blind", "shown_tally", "wire_blind"]
+
+Update = dict[Any, Any]
+PART = "blind"
+CHOICES = ("left", "right", TIE, BOTH_BAD)
+LABELS = ("A is better (A)", "B is better (B)", "Tie (T)", "Both bad (X)")
+KEYS = """
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.target.closest("input, textarea, select, [contenteditable], [role=tab]")) return;
+  const place = ["a", "b", "t", "x"].indexOf(event.key.toLowerCase());
+  const button = document.getElementById("vote-" + place);
+  if (button && button.offsetParent && !button.disabled) button.click();
+});
+"""
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """Two answers that wait for a vote; kept on the server, where no page can look."""
+
+    id: str
+    run: str
+    asked: Asked
+    systems: tuple[str, str]
+    """Left and right."""
+    answers: tuple[Answer, Answer]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Blind:
+    """The components."""
+
+    question: Any
+    draw: Any
+    ask: Any
+    stop: Any
+    status: Any
+    panes: Any
+    votes: list[Any]
+    reference: Any
+    tally: Any
+    as_csv: Any
+    as_json: Any
+    ballot: Any
+    visitor: Any
+
+
+def build_blind() -> Blind:
+    """Lay them out."""
+    with gr.Row(equal_height=False, elem_id="blind-form"):
+        question = gr.Textbox(
+            label="Question of your own (optional)", lines=1, max_lines=6, max_length=MAX_QUESTION,
+            placeholder="Leave it empty to draw a held-out question.", elem_id="blind-question",
+            scale=6, min_width=240,
+        )  # fmt: skip
+        ask = gr.Button("Next question", variant="primary", elem_id="blind-ask", min_width=120)
+        stop = gr.Button("Stop", elem_id="blind-stop", min_width=70)
+    status = gr.HTML("", elem_id="blind-status", js_on_load=None)
+    draw = gr.HTML("", elem_id="blind-drawn", js_on_load=None)
+    panes = gr.HTML(unnamed_html(None), elem_id="blind-panes", js_on_load=COPY_ANSWER)
+    with gr.Row(elem_id="blind-votes"):
+        votes = [
+            gr.Button(label, interactive=False, elem_id=f"vote-{i}", min_width=110)
+            for i, label in enumerate(LABELS)
+        ]
+    reference = gr.HTML("", elem_id="blind-reference", js_on_load=None)
+    summary = gr.HTML(tally_html([]), elem_id="blind-tally", js_on_load=KEYS)
+    with gr.Row(elem_id="blind-exports"):
+        as_csv = gr.DownloadButton("Download votes, CSV", elem_id="votes-csv", interactive=False)
+        as_json = gr.DownloadButton("Download votes, JSON", elem_id="votes-json", interactive=False)
+    visitor = gr.BrowserState("", storage_key="qa-lora-visitor", secret="qa-lora")
+    return Blind(
+        question, draw, ask, stop, status, panes, votes, reference, summary, as_csv, as_json,
+        gr.State(None), visitor,
+    )  # fmt: skip
+
+
+def shown_tally(engine: Engine, blind: Blind, run_id: str | None, downloads: Path) -> Update:
+    """What the votes on the run add up to, and the files of them."""
+    hidden = {part: gr.DownloadButton(interactive=False) for part in (blind.as_csv, blind.as_json)}
+    run = engine.find(run_id)
+    if run is None:
+        return {blind.tally: tally_html([]), **hidden}
+    try:
+        votes = list_votes(engine.runs_dir, run.id)
+        if not votes:
+            return {blind.tally: tally_html([]), **hidden}
+        # By their number: votes are only ever added, so another file is written for more of them.
+        name = f"{run.id}-votes-{len(votes)}"
+        files = downloads / f"{name}.csv", downloads / f"{name}.json"
+        files[0].write_text(votes_csv(votes), "utf-8-sig", newline="")
+        files[1].write_text(votes_json(votes), "utf-8")
+    except (QALoRAError, OSError) as error:
+        return {blind.tally: note(str(error), "bad"), **hidden}
+    return {
+        blind.tally: tally_html(tally(votes)),
+        blind.as_csv: gr.DownloadButton(value=str(files[0]), interactive=True),
+        blind.as_json: gr.DownloadButton(value=str(files[1]), interactive=True),
+    }
+
+
+def wire_blind(
+    engine: Engine,
+    header: Header,
+    controls: Controls,
+    blind: Blind,
+    stops: Stops,
+    downloads: Path,
+) -> None:
+    """Connect the events."""
+    chance = random.SystemRandom()
+
+    def votable(now: bool) -> Update:
+        return {button: gr.Button(interactive=now) for button in blind.votes}
+
+    def reset() -> Update:
+        return {
+            blind.ballot: None,
+            blind.panes: unnamed_html(None),
+            blind.draw: "",
+            blind.reference: "",
+            blind.status: "",
+            **votable(False),
+        }
+
+    def question_of(run_id: str | None, own: str) -> Asked:
+        if (own or "").strip():
+            return checked(own)
+        questions = held_out(engine, run_id)
+        if not questions:
+            raise DataError(
+                "This run has no held-out questions that could be read.", "Type a question."
+            )
+        example = chance.choice(questions)
+        return checked(example.question, example.context)
+
+    def ask(
+        request: gr.Request,
+        run_id: str | None,
+        own: str,
+        columns: Sequence[str] | None,
+        *values: Any,
+    ) -> Iterator[Update]:
+        try:
+            asked = question_of(run_id, own)
+        except QALoRAError as error:
+            yield {blind.status: note(str(error), "warn")}
+            return
+        yield {
+            **reset(),
+            blind.panes: unnamed_html(None, waiting=True),
+            blind.draw: asked_html(asked.question, asked.context),
+        }
+        try:
+            with (
+                stops.watched(request.session_hash, PART) as stop,
+                closing(take_turn(engine, run_id, columns, SETTINGS, values, stop)) as steps,
+            ):
+                for step in steps:
+                    if isinstance(step, str):
+                        yield {blind.status: note(step)}
+                        continue
+                    ballot = answered(step, asked, stop.is_set)
+                    if ballot is not None:
+                        texts = [answer.text for answer in ballot.answers]
+                        yield {
+                            blind.ballot: ballot,
+                            blind.status: note(asked.notice, "warn"),
+                            blind.panes: unnamed_html(texts),
+                            **votable(True),
+                        }
+                        return
+            yield {**reset(), blind.status: note("Stopped.")}
+        except QALoRAError as error:
+            yield {**reset(), blind.status: note(str(error), "bad")}
+
+    def answered(ready: Ready, asked: Asked, stopped: Any) -> Ballot | None:
+        """Both answers, whole: seen while it grows, the slower one would be known."""
+        left, right = chance.sample(ready.systems, 2)
+        answers: dict[str, Answer] = {}
+        together = ready.answerer.answer_together(
+            asked.question, asked.context, systems=[left, right], settings=ready.settings
+        )
+        with closing(together):  # type: ignore[type-var]
+            for last in together:
+                answers = last.answers
+                if stopped():
+                    return None
+        return Ballot(
+            secrets.token_hex(8), ready.run.id, asked, (left, right),
+            (answers[left], answers[right]), dataclasses.asdict(ready.settings),
+        )  # fmt: skip
+
+    def cast(choice: str, ballot: Ballot | None, visitor: object) -> Update:
+        if ballot is None:
+            return {blind.status: note("Press Next question first.", "warn")}
+        who = _visitor(visitor)
+        left, right = ballot.systems
+        vote = Vote(
+            ballot.run, left, right, ballot.asked.question, ballot.asked.context,
+            ballot.answers[0].text, ballot.answers[1].text,
+            {"left": left, "right": right}.get(choice, choice),
+            settings=ballot.settings, visitor=who, ballot=ballot.id,
+        )  # fmt: skip
+        try:
+            add_vote(engine.runs_dir, vote)
+        except QALoRAError as error:
+            return {blind.status: note(str(error), "bad")}
+        said = {
+            "left": f"You preferred A: {title_of(left)}.",
+            "right": f"You preferred B: {title_of(right)}.",
+            TIE: "You called it a tie.",
+            BOTH_BAD: "You called both bad.",
+        }[choice]
+        references = references_of(engine, ballot.run, ballot.asked)
+        panes = []
+        for letter, system, answer in zip("AB", ballot.systems, ballot.answers, strict=True):
+            scores = None
+            if references:
+                from qa_lora.scoring import score
+
+                scores = score(answer.text, references)
+            panes.append(Pane(system, answer, scores, f"{letter}: {title_of(system)}"))
+        return {
+            blind.ballot: None,
+            blind.visitor: who,
+            blind.status: note(said, "good"),
+            blind.panes: panes_html(panes, done=True, prefix="blind-"),
+            blind.reference: reference_html(references),
+            **votable(False),
+            **shown_tally(engine, blind, ballot.run, downloads),
+        }
+
+    def stop(request: gr.Request) -> None:
+        stops.press(request.session_hash, PART)
+
+    free: dict[str, Any] = {
+        "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
+    }  # fmt: skip
+    shown = [
+        blind.ballot, blind.status, blind.draw, blind.panes, blind.reference, *blind.votes,
+    ]  # fmt: skip
+    taken = [header.run, blind.question, *controls.inputs()]
+    gr.on([blind.ask.click, blind.question.submit], ask, taken, shown, **free)
+    blind.stop.click(stop, None, None, **free)
+    after = [*shown, blind.visitor, blind.tally, blind.as_csv, blind.as_json]
+    for button, choice in zip(blind.votes, CHOICES, strict=True):
+
+        def vote(ballot: Ballot | None, visitor: object, choice: str = choice) -> Update:
+            return cast(choice, ballot, visitor)
+
+        button.click(vote, [blind.ballot, blind.visitor], after, **free)
+    header.run.change(reset, None, shown, **free)
+
+
+def _visitor(value: object) -> str:
+    """The browser's random word; a new one for whatever else comes from there."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16}", value):
+        return value
+    return secrets.token_hex(8)

@@ -1,0 +1,233 @@
+"""The controls that all parts of the tab share: which columns, how answers are made, effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from qa_lora.errors import QALoRAError
+from qa_lora.ui.compare.asking import (
+    MAX_COLUMNS,
+    NO_ADAPTER,
+    Stops,
+    chosen_systems,
+    held_out,
+    other_runs,
+    take_turn,
+    usable_run,
+)
+from qa_lora.ui.compare.tables import effect_html
+from qa_lora.ui.engine import Engine
+from qa_lora.ui.header import Header
+from qa_lora.ui.words import note
+
+if TYPE_CHECKING:
+    from qa_lora.effect import Effect
+    from qa_lora.runs import Run
+
+__all__ = ["SETTINGS", "Controls", "build_controls", "offered_columns", "wire_controls"]
+
+EFFECT_ROWS = 8
+"""Held-out questions that an adapter's effect is measured on."""
+PART = "effect"
+FIRST = ["base", "tuned"]
+SETTINGS = (
+    "do_sample", "temperature", "top_p", "top_k", "seed", "num_beams", "repetition_penalty",
+    "min_new_tokens", "max_new_tokens",
+)  # fmt: skip
+"""The fields of GenerationSettings that have a control, in the order handlers take them."""
+SAMPLED = ("temperature", "top_p", "top_k", "seed")
+"""Those that count only where tokens are drawn."""
+
+NUMBERS: dict[str, tuple[str, float, float, str]] = {
+    "temperature": (
+        "Temperature", 1.0, 0.1,
+        "Above 0, up to 100. Below 1 the likely words become likelier, above 1 the unlikely ones.",
+    ),
+    "top_p": (
+        "Top-p", 1.0, 0.05,
+        "Above 0, up to 1. Draw from the likeliest words that together have this probability.",
+    ),
+    "top_k": (
+        "Top-k", 0, 1, "0 or more. Draw from this many of the likeliest words; 0 means from all.",
+    ),
+    "seed": ("Seed", 0, 1, "0 to 4,294,967,295. The same seed draws the same answer."),
+    "num_beams": (
+        "Beams", 1, 1,
+        "1 to 64. Follow several beginnings and keep the best; shown only when it is complete.",
+    ),
+    "repetition_penalty": (
+        "Repetition penalty", 1.0, 0.1,
+        "Above 0; 1 is off. Above 1, words that were already said become less likely.",
+    ),
+    "min_new_tokens": (
+        "Shortest answer, tokens", 0, 1, "0 or more. No answer ends before it has so many.",
+    ),
+    "max_new_tokens": (
+        "Longest answer, tokens", 128, 1,
+        "1 to 8,192. Longer answers are cut, and the page says so.",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The shared controls."""
+
+    columns: Any
+    message: Any
+    effect: Any
+    settings: dict[str, Any]
+
+    def inputs(self) -> list[Any]:
+        """What every handler that asks takes last: the columns, then the settings."""
+        return [self.columns, *(self.settings[name] for name in SETTINGS)]
+
+
+def build_controls() -> Controls:
+    """Lay them out."""
+    with gr.Row(equal_height=False, elem_id="compare-controls"):
+        with gr.Column(scale=5, min_width=300):
+            columns = gr.Dropdown(
+                _choices([]), value=FIRST, label="Columns", multiselect=True,
+                max_choices=MAX_COLUMNS, interactive=True, elem_id="columns",
+                info="Two to four: the base model, this run, and other runs on the same base.",
+                # A page's list may be older than the run that another visitor just trained; what
+                # comes in is looked up anyway.
+                allow_custom_value=True,
+            )  # fmt: skip
+            message = gr.HTML("", elem_id="columns-message", js_on_load=None)
+        with gr.Column(scale=6, min_width=300):
+            with gr.Accordion("How answers are made", open=False, elem_id="how"):
+                settings = _build_settings()
+            effect = gr.HTML("", elem_id="effect", js_on_load=None)
+    return Controls(columns, message, effect, settings)
+
+
+def _build_settings() -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "do_sample": gr.Radio(
+            [("Greedy", False), ("Sampling", True)], value=False, label="Next word",
+            info="Greedy takes the likeliest word each time; sampling draws by chance.",
+            elem_id="make-do_sample",
+        )
+    }  # fmt: skip
+    with gr.Row(elem_classes="knobs two"):
+        for name in SETTINGS[1:]:
+            label, value, step, info = NUMBERS[name]
+            settings[name] = gr.Number(
+                value, label=label, info=info, step=step, min_width=130,
+                interactive=name not in SAMPLED, elem_id=f"make-{name}",
+                precision=0 if isinstance(value, int) else None,
+            )  # fmt: skip
+    return settings
+
+
+def _choices(others: Sequence[str]) -> list[tuple[str, str]]:
+    named = [("Base model", "base"), ("Fine-tuned (run in view)", "tuned")]
+    return [*named, *((run_id, run_id) for run_id in others)]
+
+
+def offered_columns(
+    engine: Engine, controls: Controls, run_id: str | None, chosen: Sequence[str] | None
+) -> dict[Any, Any]:
+    """What can be compared with the run in view; choices that still stand are kept."""
+    run = engine.find(run_id)
+    if run is None or not run.has_adapter():
+        return {
+            controls.columns: gr.Dropdown(choices=_choices([]), value=FIRST),
+            controls.message: note(NO_ADAPTER),
+            controls.effect: "",
+        }
+    try:
+        others = other_runs(engine, run)
+        longest = run.config().max_new_tokens
+    except QALoRAError as error:
+        return {controls.message: note(str(error), "bad"), controls.effect: ""}
+    choices = _choices(others)
+    kept = [value for _, value in choices if value in (chosen or ())]
+    return {
+        controls.columns: gr.Dropdown(choices=choices, value=kept if len(kept) > 1 else FIRST),
+        controls.message: "",
+        controls.effect: "",
+        controls.settings["max_new_tokens"]: longest,
+    }
+
+
+def wire_controls(
+    engine: Engine, header: Header, controls: Controls, answered: Sequence[Any], stops: Stops
+) -> None:
+    """Connect their events.
+
+    Args:
+        engine: What the server holds.
+        header: The shared header.
+        controls: The controls.
+        answered: Events that end with an answer: then the adapters' effect is measured, once.
+        stops: The flags of Stop.
+    """
+    known: dict[tuple[tuple[str, float], ...], Effect] = {}
+
+    def sampling_changed(sampling: bool) -> dict[Any, Any]:
+        """Only while words are drawn do the drawing's settings count."""
+        return {controls.settings[name]: gr.Number(interactive=bool(sampling)) for name in SAMPLED}
+
+    def effects(
+        request: gr.Request, run_id: str | None, columns: Sequence[str] | None
+    ) -> Iterator[dict[Any, Any]]:
+        """What each adapter in view changes; an adapter that cannot be loaded is named here."""
+        try:
+            run = usable_run(engine, run_id)
+            systems = [s for s in chosen_systems(engine, run, columns) if s != "base"]
+            keys = {system: _key(engine, run, system) for system in systems}
+            found = {system: known[key] for system, key in keys.items() if key in known}
+            yield {controls.message: "", controls.effect: effect_html(found)}
+            questions = held_out(engine, run.id)
+            missing = [system for system in systems if system not in found]
+            if not missing:
+                return
+            spread = questions[:: max(1, len(questions) // EFFECT_ROWS)][:EFFECT_ROWS]
+            with (
+                stops.watched(request.session_hash, PART) as stop,
+                closing(take_turn(engine, run_id, columns, (), (), stop)) as steps,
+            ):
+                for step in steps:
+                    if isinstance(step, str):
+                        continue
+                    from qa_lora.effect import measure_effect
+
+                    for system in missing:
+                        if not spread or stop.is_set():
+                            break
+                        effect = measure_effect(step.answerer, spread, system=system)
+                        known[keys[system]] = found[system] = effect
+                        yield {controls.effect: effect_html(found)}
+        except QALoRAError as error:
+            yield {controls.message: note(str(error), "warn")}
+
+    quiet: dict[str, Any] = {
+        "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
+    }  # fmt: skip
+    sampling = controls.settings["do_sample"]
+    drawn = [controls.settings[name] for name in SAMPLED]
+    sampling.change(sampling_changed, sampling, drawn, **quiet)
+    taken, shown = [header.run, controls.columns], [controls.message, controls.effect]
+    controls.columns.input(effects, taken, shown, trigger_mode="always_last", **quiet)
+    for event in answered:
+        event.then(effects, taken, shown, **quiet)
+
+
+def _key(engine: Engine, run: Run, system: str) -> tuple[tuple[str, float], ...]:
+    """Which adapters an effect was measured with: of the run in view, and of the column."""
+    keys = []
+    for each in (run, run if system == "tuned" else engine.find(system)):
+        try:
+            when = (each.adapter / "adapter_config.json").stat().st_mtime if each else 0.0
+        except OSError:
+            when = 0.0
+        keys.append((each.id if each else system, when))
+    return tuple(keys)
