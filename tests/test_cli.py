@@ -71,6 +71,32 @@ def test_evaluate_gives_every_number_of_the_contract(trained: tuple[Path, str]) 
         assert 0 < found["p_value"] <= 1
 
 
+def test_evaluate_scores_a_file_by_two_adapters_and_writes_markdown(
+    trained: tuple[Path, str],
+) -> None:
+    folder, run = trained
+    (folder / "own.csv").write_text("question,answer\nWhat is new?,This.\nAnd that?,That.\n")
+    done = qa_lora(
+        "evaluate", "--run", f"r/{run}", "--adapter", f"r/{run}/adapter", "--file", "own.csv",
+        "--seed", "1", "--max-new-tokens", "3", "--remove-stopwords", "--markdown", "own.md",
+        "--json", cwd=folder,
+    )  # fmt: skip
+    values = result(done)
+    assert values["rows"] == 2 and values["complete"] and values["split"] == "file"
+    assert values["systems"] == ["base", "tuned", run]
+    assert values["scores"][run] == values["tuned"]
+    assert values["settings"]["max_new_tokens"] == 3
+    text = (folder / "own.md").read_text("utf-8")
+    assert "| metric | base | tuned |" in text and values["test_fingerprint"] in text
+
+
+def test_evaluate_shows_scores_and_what_stands_beside_them(trained: tuple[Path, str]) -> None:
+    folder, run = trained
+    shown = qa_lora("evaluate", "--run", f"r/{run}", "--limit", "2", cwd=folder).stdout
+    for words in ("ROUGE-L", "chrF", "p (all)", "perplexity", "answers cut", "2 questions"):
+        assert words in shown
+
+
 def test_evaluate_takes_a_split_and_a_limit(trained: tuple[Path, str]) -> None:
     folder, run = trained
     done = qa_lora(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import shutil
@@ -14,7 +15,8 @@ from qa_lora import asked, runs
 from qa_lora.answering import Answerer, GenerationSettings, load
 from qa_lora.batching import encode
 from qa_lora.config import TrainConfig
-from qa_lora.data import load_split, question_key
+from qa_lora.data import QAExample, load_split, question_key
+from qa_lora.effect import measure_effect
 from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.evaluation import Progress, evaluate, evaluate_stream
 from qa_lora.report import Report
@@ -312,6 +314,19 @@ def test_stop_words_can_be_left_out(report, run, answerer):
         )
     assert found.base["f1"] == report.base["f1"]
     assert found.settings["remove_stopwords"] is True
+
+
+def test_the_effect_of_each_adapter_is_measured_on_its_own_answers(report, run, answerer):
+    effect = report.effect["tuned"]
+    assert (effect["rows"], effect["acts"]) == (12, True)
+    alone = measure_effect(
+        answerer,
+        [QAExample("", row.question, "") for row in report.examples],
+        answers=[row.tuned for row in report.examples],
+    )
+    assert effect == pytest.approx(dataclasses.asdict(alone))
+    found = evaluate(run, answerer=answerer, limit=1, effect=False, loss=False, save=False)
+    assert (found.effect, found.losses) == ({}, {})
 
 
 def test_corpus_scores_are_of_all_answers_together(report):
