@@ -50,7 +50,9 @@ class Child:
             output: The number of an open file for all that it prints, instead of `out` and `err`.
             session: Whether it leaves the session of the tests.
         """
-        self._files = [] if output is not None else [_temporary(), _temporary()]
+        self._files: list[IO[bytes]] = []
+        if output is None:
+            self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
         numbers = [file.fileno() for file in self._files] or [output, output]
         self.process = FORK.Process(
             target=_child, args=(function, args, cwd, environment or {}, numbers, session),
@@ -93,10 +95,6 @@ class Child:
     def _read(self, number: int) -> str:
         file = self._files[number].fileno()
         return os.pread(file, os.fstat(file).st_size, 0).decode()
-
-
-def _temporary() -> IO[bytes]:
-    return tempfile.TemporaryFile()  # type: ignore[return-value]
 
 
 def exit_code(function: Callable[..., Any], *args: Any) -> int:
