@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from qa_lora import distributed
 from qa_lora.answering import Answerer, GenerationSettings, load
@@ -15,7 +16,7 @@ from qa_lora.asked import Asked, find_questions
 from qa_lora.batching import share
 from qa_lora.errors import ConfigError
 from qa_lora.examining import Examined, Examiner
-from qa_lora.report import BASE, TUNED, Report, questions_fingerprint
+from qa_lora.report import BASE, FACT_ACCURACY, TUNED, Report, questions_fingerprint
 from qa_lora.report_files import column_names, save_report
 from qa_lora.runs import Run
 from qa_lora.scoring import METRICS
@@ -57,6 +58,7 @@ def evaluate(
     seed: int = 0,
     remove_stopwords: bool = False,
     loss: bool = True,
+    effect: bool = True,
     save: bool = True,
 ) -> Report:
     """Score base and tuned on held-out questions; :func:`evaluate_stream`, drained."""
@@ -73,6 +75,7 @@ def evaluate(
         seed=seed,
         remove_stopwords=remove_stopwords,
         loss=loss,
+        effect=effect,
         save=save,
     ):
         if isinstance(item, Report):
@@ -94,6 +97,7 @@ def evaluate_stream(
     seed: int = 0,
     remove_stopwords: bool = False,
     loss: bool = True,
+    effect: bool = True,
     save: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | Report]:
@@ -119,6 +123,7 @@ def evaluate_stream(
         seed: Of the draw of questions and of the bootstrap.
         remove_stopwords: Leave the frequent function words out of the ROUGE scores.
         loss: Also compute loss and perplexity of the references.
+        effect: Also measure how much each adapter changes what the base says.
         save: Write the report into the run's evaluations folder, if there is a run.
         should_stop: Asked after every batch; when true, the evaluation ends with a report of the
             groups of questions that are finished, marked incomplete; without one if there are none.
@@ -155,6 +160,9 @@ def evaluate_stream(
             should_stop=should_stop,
         )
         found = yield from _examine(examiner, asked, seed)
+        changes: dict[str, dict[str, Any]] = {}
+        if effect and len(found.results) == len(asked.questions):
+            changes = distributed.from_first(lambda: examiner.effects(asked.questions, found))
     if not found.results:
         return
     made = {
@@ -167,7 +175,8 @@ def evaluate_stream(
         "remove_stopwords": remove_stopwords,
         **asdict(settings),
     }
-    report = _report(asked, found, seed, made, time.perf_counter() - started)
+    report = _report(asked, found, seed)
+    report = replace(report, effect=changes, settings=made, seconds=time.perf_counter() - started)
     if save and loaded.run is not None:
         folder, unsaved = loaded.run.evaluations_dir, report
         report = distributed.from_first(lambda: save_report(unsaved, folder))
@@ -201,9 +210,10 @@ def _further(
 
 def _check_columns(name: str, others: Sequence[str]) -> None:
     """Refuse a name with which two columns of the table of examples would be called alike."""
+    metrics = (*METRICS, FACT_ACCURACY)
     taken = {"id", "question", "references", "context", "source"}
-    taken.update(column for other in others for column in column_names(other, METRICS))
-    if not taken.isdisjoint(column_names(name, METRICS)):
+    taken.update(column for other in others for column in column_names(other, metrics))
+    if not taken.isdisjoint(column_names(name, metrics)):
         raise ConfigError(
             f"An adapter cannot be scored under the name {name}: a column is called so already.",
             "Name each adapter once, and rename its folder if need be.",
@@ -280,9 +290,8 @@ def _groups(order: Sequence[int]) -> Iterator[Sequence[int]]:
         start, size = start + size, min(2 * size, LARGEST_GROUP)
 
 
-def _report(
-    asked: Asked, found: Examined, seed: int, settings: dict[str, object], seconds: float
-) -> Report:
+def _report(asked: Asked, found: Examined, seed: int) -> Report:
+    """The numbers, but for how they were made."""
     done = sorted(found.results)
     examples = tuple(found.results[i] for i in done)
     return Report(
@@ -290,7 +299,7 @@ def _report(
         split=asked.split,
         scores=mean_scores(examples),
         differences=compare(examples, seed),
-        seconds=seconds,
+        seconds=0.0,
         fingerprint=asked.fingerprint,
         test_fingerprint=questions_fingerprint(
             (asked.questions[i].key, asked.questions[i].references) for i in done
@@ -299,7 +308,6 @@ def _report(
         length_ratios=length_ratios(examples),
         corpus={system: stats.scores() for system, stats in found.corpus.items()},
         losses={system: total.to_dict() for system, total in found.losses.items()},
-        settings=settings,
         asked=len(asked.questions),
         complete=len(examples) == len(asked.questions),
         examples=examples,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 from qa_lora.answer_traits import fact_recall, is_repeating, length_ratio
 from qa_lora.answering import Answer, Answerer, GenerationSettings
@@ -12,6 +12,7 @@ from qa_lora.asked import Question
 from qa_lora.batching import EncodedExample
 from qa_lora.config import TrainConfig
 from qa_lora.data import QAExample
+from qa_lora.effect import measure_effect
 from qa_lora.encoding import encode_texts
 from qa_lora.reference_loss import LossSum, summed_loss
 from qa_lora.report import FACT_ACCURACY, ExampleResult
@@ -120,6 +121,20 @@ class Examiner:
             for at, system in enumerate(self.systems)
         }
         return Examined(results, losses, corpus)
+
+    def effects(self, questions: Sequence[Question], found: Examined) -> dict[str, dict[str, Any]]:
+        """How much each adapter changes what the base says to some of the questions."""
+        return {
+            system: asdict(
+                measure_effect(
+                    self.answerer,
+                    [question.example for question in questions],
+                    system=system,
+                    answers=[found.results[at].answers[system] for at in range(len(questions))],
+                )
+            )
+            for system in self.systems[1:]
+        }
 
     def _losses(self, rows: Sequence[QAExample]) -> dict[str, LossSum] | None:
         """The loss of every reference row, by system; None if it was stopped."""

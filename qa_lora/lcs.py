@@ -53,20 +53,18 @@ def union_hits(reference: Sequence[Words], answer: Sequence[Words]) -> int:
         reference: Its sentences.
         answer: Its sentences.
     """
-    left = Counter(word for sentence in answer for word in sentence)
-    left &= Counter(word for sentence in reference for word in sentence)
-    hits = 0
     tables = [(sentence, places_of(sentence)) for sentence in answer]
+    found: Counter[int] = Counter()
     for sentence in reference:
         union: set[int] = set()
         for other, places in tables:
             union.update(_lcs_places(sentence, other, places))
-        for at in sorted(union):
-            word = sentence[at]
-            if left[word] > 0:
-                left[word] -= 1
-                hits += 1
-    return hits
+        found.update(sentence[at] for at in union)
+    # No word is found more often than the reference has it, for each of its places counts once.
+    return sum(
+        min(times, sum(places.get(word, 0).bit_count() for _, places in tables))
+        for word, times in found.items()
+    )
 
 
 def _lcs_places(sentence: Words, other: Words, places: Places) -> list[int]:

@@ -144,7 +144,9 @@ class Report:
     """By system, loss (a mean over real label tokens of every reference, in nats), perplexity,
     tokens and rows; empty if it was not computed."""
     effect: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By system but the base, how much the adapter changes what the base says; may be empty."""
+    """By system but the base, how much its adapter changes what the base says: rows,
+    changed_first_tokens, mean_kl, acts, as :class:`qa_lora.effect.Effect` has them; empty if it was
+    not measured."""
     settings: dict[str, Any] = field(default_factory=dict)
     """How the answers were made: model, data, limit, seed and every generation setting."""
     asked: int = 0
@@ -269,7 +271,9 @@ def beside(report: Report) -> list[tuple[str, tuple[str, ...]]]:
     for name, words in SHARE_LABELS.items():
         add(words, of(report.shares, name), "{:.1%}")
     add("loss of the references, nats a token", of(report.losses, "loss"), "{:.3f}")
-    add("perplexity of the references", of(report.losses, "perplexity"), "{:.2f}")
+    add("perplexity of the references", of(report.losses, "perplexity"), "{:.3g}")
+    add("first tokens other than the base's", of(report.effect, "changed_first_tokens"), "{:.1%}")
+    add("divergence from the base, nats a token", of(report.effect, "mean_kl"), "{:.3f}")
     for name in ("bleu", "chrf"):
         add(f"{LABELS[name]} of all answers as one text", of(report.corpus, name), "{:.3f}")
     return rows

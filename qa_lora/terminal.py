@@ -260,6 +260,9 @@ def show_evaluation(report: Report, *, quiet: bool = False) -> None:
     for name, values in beside(report):
         table.add_row(name, *values)
     _out.print(table)
+    for system, effect in report.effect.items():
+        if not effect["acts"]:
+            _out.print(Text(f"! The adapter {system} does nothing to these questions.", "yellow"))
     show_headline(report)
 
 

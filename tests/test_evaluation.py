@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import shutil
@@ -14,7 +15,8 @@ from qa_lora import asked, runs
 from qa_lora.answering import Answerer, GenerationSettings, load
 from qa_lora.batching import encode
 from qa_lora.config import TrainConfig
-from qa_lora.data import load_split, question_key
+from qa_lora.data import QAExample, load_split, question_key
+from qa_lora.effect import measure_effect
 from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.evaluation import Progress, evaluate, evaluate_stream
 from qa_lora.report import Report
@@ -314,6 +316,19 @@ def test_stop_words_can_be_left_out(report, run, answerer):
     assert found.settings["remove_stopwords"] is True
 
 
+def test_the_effect_of_each_adapter_is_measured_on_its_own_answers(report, run, answerer):
+    effect = report.effect["tuned"]
+    assert (effect["rows"], effect["acts"]) == (12, True)
+    alone = measure_effect(
+        answerer,
+        [QAExample("", row.question, "") for row in report.examples],
+        answers=[row.tuned for row in report.examples],
+    )
+    assert effect == pytest.approx(dataclasses.asdict(alone))
+    found = evaluate(run, answerer=answerer, limit=1, effect=False, loss=False, save=False)
+    assert (found.effect, found.losses) == ({}, {})
+
+
 def test_corpus_scores_are_of_all_answers_together(report):
     from qa_lora.scoring import score_all
 
@@ -330,16 +345,11 @@ def test_an_evaluation_stopped_in_its_first_group_gives_no_report(run, answerer)
 
 def test_a_stopped_evaluation_keeps_the_finished_groups(run, answerer, monkeypatch):
     monkeypatch.setattr("qa_lora.evaluation.FIRST_GROUP", 4)
-    calls = 0
-
-    def should_stop() -> bool:
-        nonlocal calls
-        calls += 1
-        # Before the one batch of the first four questions, after each system's losses; then the
-        # second group begins.
-        return calls > 4
-
-    *_, found = evaluate_stream(run, answerer=answerer, should_stop=should_stop, limit=11)
+    monkeypatch.setattr("qa_lora.evaluation.PROGRESS_SECONDS", 0)
+    done = 0
+    stream = evaluate_stream(run, answerer=answerer, should_stop=lambda: done > 4, limit=11)
+    for found in stream:
+        done = found.done if isinstance(found, Progress) else done
     assert isinstance(found, Report)
     assert (found.rows, found.asked, found.complete) == (4, 11, False)
     assert load_report(run, found.number) == found

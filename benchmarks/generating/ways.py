@@ -23,6 +23,8 @@ import torch
 
 from generating.questions import Asked
 
+MAX_SOURCE_TOKENS = 256
+
 Said = dict[int, tuple[str, int]]
 """By question: the answer and its number of tokens, the end token not counted."""
 
@@ -44,12 +46,9 @@ class Loaded:
         self.model = attach_adapter(base.model, asked.adapter).eval()
         self.tokenizer = load_adapter_tokenizer(Path(asked.adapter), base.tokenizer)
         texts = json.loads(Path(asked.questions).read_text(encoding="utf-8"))
-        self.prompts = fit_prompts(
-            self.tokenizer,
-            PromptTemplate.load(Path(asked.adapter)),
-            [QAExample("", text, "") for text in texts],
-            256,
-        )
+        self.examples = [QAExample("", text, "") for text in texts]
+        self.template = PromptTemplate.load(Path(asked.adapter))
+        self.prompts = fit_prompts(self.tokenizer, self.template, self.examples, MAX_SOURCE_TOKENS)
         self.ends = end_ids(self.model, self.tokenizer)
 
     def off(self, system: str) -> Any:
@@ -102,22 +101,20 @@ def padded(loaded: Loaded, rows: Sequence[int], size: int) -> dict[str, Said]:
 
 def ours(loaded: Loaded, rows: Sequence[int], tokens: int) -> dict[str, Said]:
     """This project's, as an evaluation does it; `tokens` is its budget, 0 for the usual one."""
-    from qa_lora.decoding import answer_all
-    from qa_lora.generation import GenerationSettings
+    from qa_lora.answering import Answerer, GenerationSettings
 
-    settings = GenerationSettings(max_new_tokens=loaded.longest)
-    prompts = [loaded.prompts[i] for i in rows]
-    found: dict[str, Said] = {}
-    for system, adapter in (("base", None), ("tuned", "default")):
-        answers = answer_all(
-            loaded.model,
-            loaded.tokenizer,
-            prompts,
-            settings=settings,
-            adapter=adapter,
-            batch_tokens=tokens or None,
-        )
-        found[system] = {rows[place]: (a.text, a.tokens) for place, a in answers}
+    answerer = Answerer(
+        loaded.model,
+        loaded.tokenizer,
+        template=loaded.template,
+        max_source_tokens=MAX_SOURCE_TOKENS,
+        settings=GenerationSettings(max_new_tokens=loaded.longest),
+    )
+    found: dict[str, Said] = {"base": {}, "tuned": {}}
+    examples = [loaded.examples[i] for i in rows]
+    for place, said in answerer.answer_many(examples, batch_tokens=tokens or None):
+        for system, answer in said.items():
+            found[system][rows[place]] = answer.text, answer.tokens
     return found
 
 
