@@ -331,9 +331,11 @@ def test_an_evaluation_stopped_in_its_first_group_gives_no_report(run, answerer)
 def test_a_stopped_evaluation_keeps_the_finished_groups(run, answerer, monkeypatch):
     monkeypatch.setattr("qa_lora.evaluation.FIRST_GROUP", 4)
     monkeypatch.setattr("qa_lora.evaluation.PROGRESS_SECONDS", 0)
-    done = 0
-    for found in evaluate_stream(run, answerer=answerer, should_stop=lambda: done > 4, limit=11):
-        done = found.done if isinstance(found, Progress) else done
+    done = [0]
+    stream = evaluate_stream(run, answerer=answerer, should_stop=lambda: done[-1] > 4, limit=11)
+    for found in stream:
+        if isinstance(found, Progress):
+            done.append(found.done)
     assert isinstance(found, Report)
     assert (found.rows, found.asked, found.complete) == (4, 11, False)
     assert load_report(run, found.number) == found
