@@ -373,8 +373,8 @@ class Answerer:
             settings: How; the run's own settings if None.
             should_stop: Asked every few tokens; when true, only those questions are still given
                 that all systems have answered.
-            batch_tokens: Prompt and answer tokens at once, so that memory stays bounded; by the
-                kind of device if None.
+            batch_tokens: Prompt and answer tokens at once, so that memory stays bounded; by
+                model and device if None.
 
         Yields:
             The example's index and the systems' answers; longest prompts first.
