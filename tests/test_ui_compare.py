@@ -129,7 +129,7 @@ def test_only_what_the_page_offers_can_be_a_column(tmp_path: Path) -> None:
     chosen = asking.chosen_systems(engine, one, [two.id, "tuned", "/etc", far.id])
     assert chosen == ("tuned", two.id)
     for wrong in ([], ["base"], ["base", far.id], None):
-        with pytest.raises(ConfigError, match="two to 4 columns"):
+        with pytest.raises(ConfigError, match="2 to 4 columns"):
             asking.chosen_systems(engine, one, wrong)
 
 

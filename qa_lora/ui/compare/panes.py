@@ -105,7 +105,8 @@ def panes_html(
             f'<header><h3 title="{title}">{title}</h3>{copy}</header><div class="text">{body}</div>'
             f"<footer>{_footer(pane) or '&nbsp;'}</footer></div>"
         )
-    return f'<div class="panes n{len(columns)}">{"".join(columns)}</div>'
+    ended = " data-done" if done else ""
+    return f'<div class="panes n{len(columns)}"{ended}>{"".join(columns)}</div>'
 
 
 def unnamed_html(answers: Sequence[str] | None, waiting: bool = False) -> str:
