@@ -195,18 +195,19 @@ def test_a_blind_vote_is_blind_then_named_counted_and_kept(
     expect(page.locator("#blind-tally tbody tr")).to_contain_text("Fine-tuned against Base")
 
 
-def test_a_second_visitor_sees_the_line_and_stop_frees_it(
+def test_another_visitor_sees_the_line_and_stop_frees_it(
     compare: Callable[..., Any], visitors: list[Any]
 ) -> None:
-    first, second = compare("Ask"), visitors[1]
-    first.get_by_label("Longest answer").fill("8000")
-    first.get_by_label("Shortest answer").fill("7000")
-    first.locator("#chips button").first.click()
-    words = first.locator("#tuned-answer .text")
+    page, other = compare("Ask"), visitors[1]
+    other.get_by_role("button", name="How answers are made").click()
+    other.get_by_label("Longest answer").fill("8000")
+    other.get_by_label("Shortest answer").fill("7000")
+    other.locator("#chips button").first.click()
+    words = other.locator("#tuned-answer .text")
     expect(words).to_contain_text(re.compile(r"\w+ \w+"), timeout=SLOW)
-    second.locator("#chips button").first.click()
-    expect(second.locator("#compare-status")).to_contain_text("You are next")
-    first.locator("#stop-answer").click()
-    expect(first.locator("#compare-status")).to_contain_text("Stopped")
+    page.locator("#chips button").first.click()
+    expect(page.locator("#compare-status")).to_contain_text("You are next")
+    other.locator("#stop-answer").click()
+    expect(other.locator("#compare-status")).to_contain_text("Stopped")
     expect(words).to_contain_text(re.compile(r"\w+ \w+"))
-    expect(second.locator("#tuned-answer footer")).to_contain_text("ROUGE-L", timeout=SLOW)
+    expect(page.locator("#tuned-answer footer")).to_contain_text("ROUGE-L", timeout=SLOW)
