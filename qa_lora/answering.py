@@ -365,15 +365,15 @@ class Answerer:
         should_stop: Callable[[], bool] = lambda: False,
         batch_tokens: int | None = None,
     ) -> Iterator[tuple[int, dict[str, Answer]]]:
-        """The answers of several systems to many questions, in batches of prompts of like length.
+        """The answers of several systems to many questions, in groups of prompts of like length.
 
         Args:
             examples: The questions; their own answers are not looked at.
             systems: Who answers; all if None.
             settings: How; the run's own settings if None.
-            should_stop: Asked between batches; when true, no more answers come.
-            batch_tokens: Prompt and answer tokens in one batch, all systems' rows counted, so that
-                memory stays bounded; by the kind of device if None.
+            should_stop: Asked every few tokens; when true, no more questions are begun.
+            batch_tokens: Prompt and answer tokens in one batch, so that memory stays bounded; by
+                the kind of device if None.
 
         Yields:
             The example's index and the systems' answers; longest prompts first.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qa_lora import distributed, runs, terminal
+from qa_lora import distributed, evaluate_command, runs, terminal
 from qa_lora.config import DATA_SETTINGS, PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
@@ -110,13 +110,10 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("--context", default="", metavar="C", help="a passage to read")
     _add_generation(ask)
 
-    evaluate = _add(commands, "evaluate", _evaluate, "score base and tuned on held-out questions")
-    evaluate.add_argument("--run", required=True, metavar="RUN", help="a run, or an adapter folder")
-    evaluate.add_argument("--limit", type=int, metavar="N", help="score at most N questions")
-    evaluate.add_argument("--split", default="test", choices=["test", "validation", "train"])
-    evaluate.add_argument(
-        "--data", metavar="D", action="append", help="data to score on, if not the run's own"
+    evaluate = _add(
+        commands, "evaluate", evaluate_command.run, "score base and tuned on held-out questions"
     )
+    evaluate_command.add_arguments(evaluate)
 
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")
@@ -349,31 +346,6 @@ def _warn_of_nil(answerer: Any, name: str, parsed: argparse.Namespace, text: str
     effect = measure_effect(answerer, [asked], system=name, answers=[text])
     if not effect.acts:
         sys.stderr.write(f"qa-lora: {name}: {effect.sentence()}\n")
-
-
-def _evaluate(parsed: argparse.Namespace) -> Result:
-    from qa_lora.evaluation import Progress, evaluate_stream
-
-    if parsed.limit is not None and parsed.limit < 1:
-        raise ConfigError("--limit must be at least 1.")
-    report = None
-    with terminal.Bar("Answering", quiet=parsed.json) as bar:
-        for item in evaluate_stream(
-            parsed.run,
-            split=parsed.split,
-            limit=parsed.limit,
-            runs_dir=parsed.runs_dir,
-            data="\n".join(parsed.data) if parsed.data else None,
-        ):
-            if isinstance(item, Progress):
-                bar.update(item.done, item.total)
-            else:
-                report = item
-    assert report is not None
-    terminal.show_scores(report.base, report.tuned, report.difference, quiet=parsed.json)
-    terminal.show_headline(report, quiet=parsed.json)
-    result: Result = report.to_dict()
-    return result
 
 
 def _check_data(parsed: argparse.Namespace) -> Result:

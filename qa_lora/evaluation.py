@@ -1,26 +1,25 @@
-"""Held-out questions to answers to a report: does an adapter answer better than its base?"""
+"""Held-out questions to answers to a report: do adapters answer better than their base?"""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qa_lora import distributed
-from qa_lora.answering import Answer, Answerer, GenerationSettings, load
-from qa_lora.asked import Asked, Question, find_questions
-from qa_lora.batching import encode, share
-from qa_lora.config import TrainConfig
-from qa_lora.data import QAExample
-from qa_lora.reference_loss import LossSum, summed_loss
-from qa_lora.report import FACT_ACCURACY, ExampleResult, Report, questions_fingerprint
-from qa_lora.report_files import save_report
+from qa_lora.answering import Answerer, GenerationSettings, load
+from qa_lora.asked import Asked, find_questions
+from qa_lora.batching import share
+from qa_lora.errors import ConfigError
+from qa_lora.examining import Examined, Examiner
+from qa_lora.report import BASE, FACT_ACCURACY, TUNED, Report, questions_fingerprint
+from qa_lora.report_files import column_names, save_report
 from qa_lora.runs import Run
-from qa_lora.scoring import fact_recall, is_repeating, length_ratio, score
+from qa_lora.scoring import METRICS
 from qa_lora.summary import compare, length_ratios, mean_scores, shares
 
 __all__ = ["Progress", "evaluate", "evaluate_stream"]
@@ -59,6 +58,7 @@ def evaluate(
     seed: int = 0,
     remove_stopwords: bool = False,
     loss: bool = True,
+    effect: bool = True,
     save: bool = True,
 ) -> Report:
     """Score base and tuned on held-out questions; :func:`evaluate_stream`, drained."""
@@ -75,6 +75,7 @@ def evaluate(
         seed=seed,
         remove_stopwords=remove_stopwords,
         loss=loss,
+        effect=effect,
         save=save,
     ):
         if isinstance(item, Report):
@@ -96,6 +97,7 @@ def evaluate_stream(
     seed: int = 0,
     remove_stopwords: bool = False,
     loss: bool = True,
+    effect: bool = True,
     save: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | Report]:
@@ -121,6 +123,7 @@ def evaluate_stream(
         seed: Of the draw of questions and of the bootstrap.
         remove_stopwords: Leave the frequent function words out of the ROUGE scores.
         loss: Also compute loss and perplexity of the references.
+        effect: Also measure how much each adapter changes what the base says.
         save: Write the report into the run's evaluations folder, if there is a run.
         should_stop: Asked after every batch; when true, the evaluation ends with a report of the
             groups of questions that are finished, marked incomplete; without one if there are none.
@@ -136,11 +139,91 @@ def evaluate_stream(
         RunError: If there is no such run, or the report cannot be saved.
     """
     started = time.perf_counter()
-    answerer = answerer or distributed.together(lambda: load(run, runs_dir=runs_dir))
-    asked = find_questions(answerer.run, split=split, limit=limit, seed=seed, data=data, file=file)
-    settings = settings or answerer.settings
-    scorer = _Scorer(answerer, settings, remove_stopwords, loss, should_stop)
+    loaded = answerer or distributed.together(lambda: load(run, runs_dir=runs_dir))
+    with _further(loaded, adapters, runs_dir) as names:
+        asked = find_questions(
+            loaded.run,
+            split=split,
+            limit=limit,
+            seed=seed,
+            data=data,
+            file=file,
+            others=[other for name in names if (other := loaded.run_of(name)) is not None],
+        )
+        settings = settings or loaded.settings
+        examiner = Examiner(
+            loaded,
+            (BASE, TUNED, *names),
+            settings,
+            remove_stopwords=remove_stopwords,
+            loss=loss,
+            should_stop=should_stop,
+        )
+        found = yield from _examine(examiner, asked, seed)
+        changes: dict[str, dict[str, Any]] = {}
+        if effect and len(found.results) == len(asked.questions):
+            changes = distributed.from_first(lambda: examiner.effects(asked.questions, found))
+    if not found.results:
+        return
+    made = {
+        "model": loaded.model.get_base_model().name_or_path,
+        "precision": str(loaded.model.dtype).removeprefix("torch."),
+        "data": asked.data,
+        "adapters": list(names),
+        "limit": limit,
+        "draw_seed": seed,
+        "remove_stopwords": remove_stopwords,
+        **asdict(settings),
+    }
+    report = _report(asked, found, seed)
+    report = replace(report, effect=changes, settings=made, seconds=time.perf_counter() - started)
+    if save and loaded.run is not None:
+        folder, unsaved = loaded.run.evaluations_dir, report
+        report = distributed.from_first(lambda: save_report(unsaved, folder))
+    yield report
 
+
+@contextmanager
+def _further(
+    answerer: Answerer, adapters: Sequence[str | Path], runs_dir: str | Path | None
+) -> Iterator[list[str]]:
+    """The names of further adapters, on the model meanwhile; those that were there stay."""
+    names: list[str] = []
+    added: list[str] = []
+
+    def put_on() -> None:
+        for adapter in adapters:
+            there = str(adapter) in answerer.systems[2:]
+            name = str(adapter) if there else answerer.add(adapter, runs_dir=runs_dir)
+            if not there:
+                added.append(name)
+            _check_columns(name, [*answerer.systems[:2], *names])
+            names.append(name)
+
+    try:
+        distributed.together(put_on)
+        yield names
+    finally:
+        for name in added:
+            answerer.remove(name)
+
+
+def _check_columns(name: str, others: Sequence[str]) -> None:
+    """Refuse a name with which two columns of the table of examples would be called alike."""
+    metrics = (*METRICS, FACT_ACCURACY)
+    taken = {"id", "question", "references", "context", "source"}
+    taken.update(column for other in others for column in column_names(other, metrics))
+    if not taken.isdisjoint(column_names(name, metrics)):
+        raise ConfigError(
+            f"An adapter cannot be scored under the name {name}: a column is called so already.",
+            "Name each adapter once, and rename its folder if need be.",
+        )
+
+
+def _examine(
+    examiner: Examiner, asked: Asked, seed: int
+) -> Generator[Progress | Report, None, Examined]:
+    """Ask all questions, this process its share; what all processes have found."""
     questions = asked.questions
     processes = distributed.count()
     everything = share(range(len(questions)), processes, lambda i: questions[i].length)
@@ -148,44 +231,35 @@ def evaluate_stream(
     random.Random(seed).shuffle(mine)
     clock = _Clock(len(questions), processes)
     yield clock.progress(0)
-    stopped = False
+    found = Examined()
     failure: Exception | None = None
-    results: dict[int, ExampleResult] = {}
     try:
         for group in _groups(mine):
-            found: dict[int, ExampleResult] = {}
-            for place, result in scorer.results([questions[i] for i in group]):
-                found[group[place]] = result
-                done = len(results) + len(found)
+            part = examiner.examine([questions[i] for i in group])
+            while True:
+                try:
+                    answered = next(part)
+                except StopIteration as end:
+                    more: Examined | None = end.value
+                    break
+                done = len(found.results) + answered
                 if clock.due() or done == len(questions):
                     yield clock.progress(done)
-                if stopped := should_stop():
-                    break
-            if stopped or not scorer.add_losses([questions[i] for i in group]):
-                stopped = True
+            if more is None:
                 break
-            results |= found
+            found += more.placed(group)
     except Exception as error:  # told to all, for the others wait for this one's answers
         failure = error
 
-    def outcome() -> tuple[dict[int, ExampleResult], dict[str, LossSum]]:
+    def outcome() -> Examined:
         if failure is not None:
             raise failure
-        return results, scorer.losses
+        return found
 
-    parts = distributed.gather(outcome)
-    results = {i: result for part, _ in parts for i, result in part.items()}
-    if not results:
-        return
+    together = sum(distributed.gather(outcome), start=Examined())
     if processes > 1:
-        yield clock.progress(len(results), of_all=True)
-    report = _report(asked, results, seed, time.perf_counter() - started)
-    report = scorer.complete(report, [losses for _, losses in parts], limit, seed)
-    if save and answerer.run is not None:
-        folder = answerer.run.evaluations_dir
-        unsaved = report
-        report = distributed.from_first(lambda: save_report(unsaved, folder))
-    yield report
+        yield clock.progress(len(together.results), of_all=True)
+    return together
 
 
 class _Clock:
@@ -208,119 +282,6 @@ class _Clock:
         return Progress(done, self.total, elapsed, left)
 
 
-class _Scorer:
-    """Lets the systems answer questions, and scores what they say."""
-
-    def __init__(
-        self,
-        answerer: Answerer,
-        settings: GenerationSettings,
-        remove_stopwords: bool,
-        loss: bool,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self.answerer = answerer
-        self.settings = settings
-        self.remove_stopwords = remove_stopwords
-        self.loss = loss
-        self.should_stop = should_stop
-        self.systems = ("base", "tuned")
-        config = answerer.run.config() if answerer.run else TrainConfig()
-        self.max_target_tokens = config.max_target_tokens
-        self.losses: dict[str, LossSum] = {}
-
-    def results(self, questions: Sequence[Question]) -> Iterator[tuple[int, ExampleResult]]:
-        """The scored questions with their places, in any order."""
-        examples = [question.example for question in questions]
-        for place, answers in self.answerer.answer_many(
-            examples, systems=self.systems, settings=self.settings
-        ):
-            yield place, self._result(questions[place], answers)
-
-    def add_losses(self, questions: Sequence[Question]) -> bool:
-        """Add the loss of every reference row of some questions; false if it was stopped."""
-        if not self.loss:
-            return True
-        rows = [row for question in questions for row in question.rows]
-        parts: dict[str, LossSum] = {}
-        for system in self.systems:
-            part = self._summed_loss(system, rows)
-            if part is None:
-                return False
-            parts[system] = self.losses.get(system, LossSum()) + part
-        self.losses = parts
-        return True
-
-    def _summed_loss(self, system: str, rows: Sequence[QAExample]) -> LossSum | None:
-        answerer = self.answerer
-        tokenizer = answerer.base_tokenizer if system == "base" else answerer.tokenizer
-        encoded = encode(
-            rows,
-            tokenizer,
-            answerer.template,
-            max_source_tokens=answerer.max_source_tokens,
-            max_target_tokens=self.max_target_tokens,
-        )
-        pad = tokenizer.pad_token_id
-        off = answerer.model.disable_adapter() if system == "base" else nullcontext()
-        with answerer._lock, off:  # noqa: SLF001
-            return summed_loss(answerer.model, encoded, pad, should_stop=self.should_stop)
-
-    def complete(
-        self,
-        report: Report,
-        losses: Sequence[dict[str, LossSum]],
-        limit: int | None,
-        seed: int,
-    ) -> Report:
-        """The report with what the models themselves say."""
-        model = self.answerer.model
-        return replace(
-            report,
-            losses={
-                system: LossSum.total(part[system] for part in losses if part).to_dict()
-                for system in (self.systems if self.loss else ())
-            },
-            settings={
-                "model": model.get_base_model().name_or_path,
-                "precision": str(model.dtype).removeprefix("torch."),
-                **report.settings,
-                "limit": limit,
-                "draw_seed": seed,
-                "remove_stopwords": self.remove_stopwords,
-                **asdict(self.settings),
-            },
-        )
-
-    def _result(self, question: Question, answers: dict[str, Answer]) -> ExampleResult:
-        return ExampleResult(
-            id=question.example.id,
-            question=question.example.question,
-            context=question.example.context,
-            references=question.references,
-            answers={system: answer.text for system, answer in answers.items()},
-            scores={s: self._scores(question, answer.text) for s, answer in answers.items()},
-            traits={s: _traits(question, answer) for s, answer in answers.items()},
-            source=question.source,
-        )
-
-    def _scores(self, question: Question, answer: str) -> dict[str, float]:
-        values = score(answer, question.references)
-        if question.facts:
-            values[FACT_ACCURACY] = fact_recall(answer, question.facts)
-        return values
-
-
-def _traits(question: Question, answer: Answer) -> dict[str, float]:
-    return {
-        "cut": float(answer.cut),
-        "empty": float(not answer.text.strip()),
-        "repeating": float(is_repeating(answer.text)),
-        "prompt_cut": float(bool(answer.notice)),
-        "length_ratio": length_ratio(answer.text, question.references),
-    }
-
-
 def _groups(order: Sequence[int]) -> Iterator[Sequence[int]]:
     """Groups that grow: little is lost when it is stopped early, and little padded later."""
     start, size = 0, FIRST_GROUP
@@ -329,24 +290,24 @@ def _groups(order: Sequence[int]) -> Iterator[Sequence[int]]:
         start, size = start + size, min(2 * size, LARGEST_GROUP)
 
 
-def _report(asked: Asked, results: dict[int, ExampleResult], seed: int, seconds: float) -> Report:
-    """The numbers that the rows alone give."""
-    done = sorted(results)
-    examples = tuple(results[i] for i in done)
-    settings: dict[str, Any] = {"data": asked.data}
+def _report(asked: Asked, found: Examined, seed: int) -> Report:
+    """The numbers, but for how they were made."""
+    done = sorted(found.results)
+    examples = tuple(found.results[i] for i in done)
     return Report(
         rows=len(examples),
         split=asked.split,
         scores=mean_scores(examples),
         differences=compare(examples, seed),
-        seconds=seconds,
+        seconds=0.0,
         fingerprint=asked.fingerprint,
         test_fingerprint=questions_fingerprint(
             (asked.questions[i].key, asked.questions[i].references) for i in done
         ),
         shares=shares(examples),
         length_ratios=length_ratios(examples),
-        settings=settings,
+        corpus={system: stats.scores() for system, stats in found.corpus.items()},
+        losses={system: total.to_dict() for system, total in found.losses.items()},
         asked=len(asked.questions),
         complete=len(examples) == len(asked.questions),
         examples=examples,

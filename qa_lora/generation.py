@@ -21,7 +21,7 @@ from qa_lora.token_rows import rows_in_place
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Answer", "GenerationSettings", "Watch", "generate_batch"]
+__all__ = ["Answer", "GenerationSettings", "Stopped", "Watch", "end_ids", "generate_batch"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,10 @@ class Answer:
     """What the reader should know about it, such as a prompt that was too long."""
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """Raised by a generation that was asked to stop."""
+
+
 Watch = Callable[[list[Answer]], bool]
 """Gets the answers of a batch so far, after every token; says whether to go on."""
 
@@ -103,6 +107,7 @@ def generate_batch(
     min_new_tokens: int = 0,
     adapter_names: Sequence[str] | None = None,
     watch: Watch | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> list[Answer]:
     """Answer a batch of prompts.
 
@@ -133,12 +138,14 @@ def generate_batch(
         adapter_names: For each prompt the adapter to use, "__base__" for none; the active adapter
             for all if None.
         watch: Called after every token; generation ends early when it returns False.
+        should_stop: Asked after every token, at less cost than `watch`; there are no answers then.
 
     Returns:
         B answers, in the order of the prompts.
 
     Raises:
         ModelError: If the memory does not suffice for one prompt, or for all that are watched.
+        Stopped: If `should_stop` said so.
     """
     if not prompts:
         return []
@@ -154,7 +161,7 @@ def generate_batch(
         "min_new_tokens": min_new_tokens,
     }
     try:
-        return _generate(model, tokenizer, prompts, adapter_names, watch, **options)
+        return _generate(model, tokenizer, prompts, adapter_names, watch, should_stop, **options)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -169,7 +176,14 @@ def generate_batch(
     answers: list[Answer] = []
     for half in (slice(len(prompts) // 2), slice(len(prompts) // 2, None)):
         names = None if adapter_names is None else adapter_names[half]
-        answers += generate_batch(model, tokenizer, prompts[half], adapter_names=names, **options)
+        answers += generate_batch(
+            model,
+            tokenizer,
+            prompts[half],
+            adapter_names=names,
+            should_stop=should_stop,
+            **options,
+        )
     return answers
 
 
@@ -179,6 +193,7 @@ def _generate(
     prompts: Sequence[Prompt],
     adapter_names: Sequence[str] | None,
     watch: Watch | None,
+    should_stop: Callable[[], bool] | None,
     *,
     max_new_tokens: int,
     num_beams: int,
@@ -197,7 +212,7 @@ def _generate(
         model.device
     )
     notices = [prompt.notice for prompt in prompts]
-    ends = _end_ids(model, tokenizer)
+    ends = end_ids(model, tokenizer)
     reader = _Reader(tokenizer, notices, ends, max_new_tokens, started)
     processors = penalties(repetition_penalty)
     draws_beams = do_sample and num_beams > 1
@@ -211,9 +226,13 @@ def _generate(
         options["logits_processor"] = processors
     if adapter_names is not None:
         options["adapter_names"] = list(adapter_names)
+    criteria: list[StoppingCriteria] = []
     if watch is not None:
-        watcher = _Watcher(reader, watch, silent=num_beams > 1)
-        options["stopping_criteria"] = StoppingCriteriaList([watcher])
+        criteria.append(_Watcher(reader, watch, silent=num_beams > 1))
+    if should_stop is not None:
+        criteria.append(_Stopper(should_stop))
+    if criteria:
+        options["stopping_criteria"] = StoppingCriteriaList(criteria)
     # After what may have turned the adapter off, so that the base's rows stay its own.
     with (
         _evaluating(model),
@@ -308,7 +327,22 @@ class _Watcher(StoppingCriteria):
         return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
 
 
-def _end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+class _Stopper(StoppingCriteria):
+    """Leaves `generate` when asked to, by way of an exception."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+
+    def __call__(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        """No row is to stop, (B,)."""
+        if self._should_stop():
+            raise Stopped
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Ids that end an answer: the tokenizer's, and those the model's own settings name."""
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, (list, tuple)) else [configured]

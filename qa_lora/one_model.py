@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from qa_lora.adapters import ADAPTER_WEIGHTS, add_adapter, remove_adapter
 from qa_lora.config import TrainConfig
 from qa_lora.encoding import Asked, Prompt, fit_prompts
 from qa_lora.errors import ModelError
+from qa_lora.fair_lock import FairLock
 from qa_lora.generation import Answer, GenerationSettings, Watch, generate_batch
 from qa_lora.locate import Located, same_base
 from qa_lora.models import load_adapter_tokenizer
@@ -84,7 +84,7 @@ class OneModel:
     def __init__(self, model: PeftModel, base_tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval()
         self.base_tokenizer = base_tokenizer
-        self.lock = threading.Lock()
+        self.lock = FairLock()
         self._users: dict[Adapter, int] = {}
 
     @property

@@ -22,9 +22,11 @@ __all__ = [
     "FACT_ACCURACY",
     "LABELS",
     "SHARES",
+    "SHARE_LABELS",
     "TUNED",
     "ExampleResult",
     "Report",
+    "beside",
     "headline",
     "questions_fingerprint",
 ]
@@ -35,7 +37,13 @@ BASE, TUNED = "base", "tuned"
 FACT_ACCURACY = "fact_accuracy"
 """Name, beside the metrics of scoring, of the share of answers that contain the right facts."""
 
-SHARES = ("cut", "empty", "repeating", "prompt_cut")
+SHARE_LABELS = {
+    "cut": "answers cut at the limit",
+    "empty": "empty answers",
+    "repeating": "answers caught in a loop",
+    "prompt_cut": "prompts that were cut",
+}
+SHARES = tuple(SHARE_LABELS)
 """Of how many answers it is told: cut at the limit, empty, caught in a loop; and of how many
 prompts something had to be cut."""
 
@@ -136,7 +144,9 @@ class Report:
     """By system, loss (a mean over real label tokens of every reference, in nats), perplexity,
     tokens and rows; empty if it was not computed."""
     effect: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By system but the base, how much the adapter changes what the base says; may be empty."""
+    """By system but the base, how much its adapter changes what the base says: rows,
+    changed_first_tokens, mean_kl, acts, as :class:`qa_lora.effect.Effect` has them; empty if it was
+    not measured."""
     settings: dict[str, Any] = field(default_factory=dict)
     """How the answers were made: model, data, limit, seed and every generation setting."""
     asked: int = 0
@@ -242,6 +252,31 @@ def headline(result: Report | Scored | Mapping[str, Any]) -> str:
     some = f"{rows} of {asked}" if asked > rows else f"{rows}"
     parts.append(f"{some} question" + ("" if asked == 1 else "s"))
     return ", ".join(parts)
+
+
+def beside(report: Report) -> list[tuple[str, tuple[str, ...]]]:
+    """What is neither good nor bad by itself, in words: a name, and a text for each system."""
+    rows: list[tuple[str, tuple[str, ...]]] = []
+
+    def add(name: str, values: Mapping[str, float | None], form: str) -> None:
+        shown = [values.get(system) for system in report.systems]
+        if any(value is not None for value in shown):
+            texts = ("" if value is None else form.format(value) for value in shown)
+            rows.append((name, tuple(text.replace("%", " %") for text in texts)))
+
+    def of(kept: Mapping[str, Mapping[str, float]], name: str) -> dict[str, float | None]:
+        return {system: values.get(name) for system, values in kept.items()}
+
+    add("words of answers over words of references", dict(report.length_ratios), "{:.2f}")
+    for name, words in SHARE_LABELS.items():
+        add(words, of(report.shares, name), "{:.1%}")
+    add("loss of the references, nats a token", of(report.losses, "loss"), "{:.3f}")
+    add("perplexity of the references", of(report.losses, "perplexity"), "{:.3g}")
+    add("first tokens other than the base's", of(report.effect, "changed_first_tokens"), "{:.1%}")
+    add("divergence from the base, nats a token", of(report.effect, "mean_kl"), "{:.3f}")
+    for name in ("bleu", "chrf"):
+        add(f"{LABELS[name]} of all answers as one text", of(report.corpus, name), "{:.3f}")
+    return rows
 
 
 def _plain(value: float) -> float:

@@ -16,11 +16,13 @@ from typing import Any
 import evaluate
 from datasets import Features, List, Value
 
-from qa_lora.scoring import METRICS, score
+from qa_lora.scoring import METRICS, score_all
 
 __all__ = ["QARouge"]
 
-DESCRIPTION = "ROUGE with stemming, ROUGE-SU4, SQuAD's exact match and token F1 of answers."
+DESCRIPTION = (
+    "ROUGE with stemming, ROUGE-SU4, SQuAD's exact match and token F1, BLEU and chrF of answers."
+)
 CITATION = """@inproceedings{lin-2004-rouge,
     title = "{ROUGE}: A Package for Automatic Evaluation of Summaries",
     author = "Lin, Chin-Yew",
@@ -32,11 +34,12 @@ INPUTS = """Args:
     predictions: The answers given, a string each.
     references: The right answers, a string or a list of strings each; of a list the best counts.
 Returns:
-    The mean over all answers of rouge1, rouge2, rougeL, rougeLsum, rougeSU4, exact_match and f1."""
+    The mean over all answers of rouge1, rouge2, rougeL, rougeLsum, rougeSU4, exact_match, f1, bleu
+    and chrf, each between 0 and 1."""
 
 
 class QARouge(evaluate.Metric):
-    """Means of :func:`qa_lora.scoring.score` over predictions."""
+    """Means of :func:`qa_lora.scoring.score_all` over predictions."""
 
     def _info(self) -> evaluate.MetricInfo:
         text = Value("string")
@@ -53,8 +56,6 @@ class QARouge(evaluate.Metric):
     def _compute(
         self, predictions: Sequence[str], references: Sequence[str | Sequence[str]], **_: Any
     ) -> dict[str, float]:
-        scores = [
-            score(prediction, [wanted] if isinstance(wanted, str) else wanted)
-            for prediction, wanted in zip(predictions, references, strict=True)
-        ]
+        lists = [[wanted] if isinstance(wanted, str) else wanted for wanted in references]
+        scores = score_all(predictions, lists).rows
         return {name: sum(row[name] for row in scores) / len(scores) for name in METRICS}

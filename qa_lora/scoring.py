@@ -1,49 +1,102 @@
-"""Predictions and references to numbers: ROUGE, exact match, F1, facts.
+"""Answers and references to numbers: ROUGE, exact match, token F1, BLEU, chrF.
 
-Plain numpy and rouge_score; no torch, no network.
+Each text is split into words once for all metrics, and overlaps are counted for many answers at
+once; the numbers are those of rouge_score, SQuAD's script and sacrebleu. No torch, no network.
 """
 
 from __future__ import annotations
 
-import re
-import string
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from functools import lru_cache
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any
+
+from qa_lora.lcs import lcs_length, places_of, union_hits
+from qa_lora.text_words import bleu_words, rouge_words, squad_words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from qa_lora.overlap import Ids
 
 __all__ = [
     "METRICS",
+    "CorpusStats",
+    "ScoredAnswers",
     "exact_match",
-    "fact_recall",
-    "is_repeating",
-    "length_ratio",
-    "reference_words",
     "rouge_su4",
     "score",
+    "score_all",
     "token_f1",
 ]
 
-METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeSU4", "exact_match", "f1")
-"""What :func:`score` gives, each between 0 and 1."""
+METRICS = (
+    *("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeSU4"),
+    *("exact_match", "f1", "bleu", "chrf"),
+)
+"""What :func:`score` gives, each between 0 and 1, of which more is better."""
 
-_ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 _SKIP_GAP = 4
+_BLEU_ORDER, _CHRF_ORDER, _CHRF_BETA = 4, 6, 2
+_BLOCK = 1_000
+"""Answers whose words are in memory together."""
 
-LOOP_TIMES, LOOP_WORDS, LOOP_LONGEST = 3, 8, 32
-"""A stretch of at most so many words, so often in a row, over so many words, is a loop."""
+
+@dataclass(frozen=True)
+class CorpusStats:
+    """Counts of which BLEU and chrF of many answers taken as one text are made; they add up."""
+
+    bleu: tuple[int, ...] = (0,) * (2 + 2 * _BLEU_ORDER)
+    """Words of the answers and of the references, n-grams right, n-grams given."""
+    chrf: tuple[int, ...] = (0,) * (3 * _CHRF_ORDER)
+    """For each order the n-grams of the answers, of the references, and common ones."""
+
+    def __add__(self, other: CorpusStats) -> CorpusStats:
+        return CorpusStats.total([self, other])
+
+    @classmethod
+    def total(cls, parts: Sequence[CorpusStats]) -> CorpusStats:
+        """All parts together."""
+        if not parts:
+            return cls()
+        return cls(
+            tuple(map(sum, zip(*(part.bleu for part in parts), strict=True))),
+            tuple(map(sum, zip(*(part.chrf for part in parts), strict=True))),
+        )
+
+    def scores(self) -> dict[str, float]:
+        """Sacrebleu's corpus BLEU and chrF with its default settings, from 0 to 1."""
+        import numpy as np
+
+        chrf = np.array(self.chrf).reshape(1, _CHRF_ORDER, 3)
+        return {"bleu": _bleu(self.bleu, effective_order=False), "chrf": float(_chrf(chrf)[0])}
 
 
-def score(prediction: str, references: Sequence[str]) -> dict[str, float]:
-    """Score one answer against all right answers to its question.
+@dataclass(frozen=True)
+class ScoredAnswers:
+    """The scores of many answers."""
 
-    ROUGE is rouge_score's F1 with Porter stemming; for ROUGE-Lsum a line is a sentence. With
-    several references each metric takes its own best one.
+    rows: list[dict[str, float]]
+    """For each answer a value from 0 to 1 for each of :data:`METRICS`."""
+    stats: list[CorpusStats]
+    """For each answer its part in the scores of all of them taken as one text."""
+
+    def corpus(self) -> dict[str, float]:
+        """:meth:`CorpusStats.scores` of all answers."""
+        return CorpusStats.total(self.stats).scores()
+
+
+def score(
+    prediction: str, references: Sequence[str], *, remove_stopwords: bool = False
+) -> dict[str, float]:
+    """Score one answer against all right answers to its question; see :func:`score_all`.
 
     Args:
         prediction: The answer given; may be empty.
         references: The right answers, at least one.
+        remove_stopwords: As there.
 
     Returns:
         A value from 0 to 1 for each of :data:`METRICS`.
@@ -51,20 +104,253 @@ def score(prediction: str, references: Sequence[str]) -> dict[str, float]:
     Raises:
         ValueError: If there is no reference.
     """
-    if not references:
+    return score_all([prediction], [references], remove_stopwords=remove_stopwords).rows[0]
+
+
+def score_all(
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    remove_stopwords: bool = False,
+    processes: int = 1,
+) -> ScoredAnswers:
+    """Score many answers, which takes a fraction of the time of one by one.
+
+    ROUGE is rouge_score's F1 with Porter stemming; for ROUGE-Lsum a line is a sentence. BLEU and
+    chrF of a row are sacrebleu's sentence scores with effective order. With several references
+    each metric takes its own best one; corpus BLEU and chrF take them as sacrebleu does.
+
+    Args:
+        predictions: The answers given; may be empty texts.
+        references: For each answer the right ones, at least one.
+        remove_stopwords: Leave :data:`qa_lora.text_words.STOP_WORDS` out of the ROUGE scores.
+        processes: How many share the work. They take a second or two to start, so that more than
+            one pays from some ten thousand answers on, and they import the caller's script, which
+            must not score anything while it is imported.
+
+    Raises:
+        ValueError: If an answer has no reference, or the two are not equally many.
+    """
+    if len(predictions) != len(references):
+        raise ValueError("there must be references for each answer, and for no more")
+    if not all(references):
         raise ValueError("an answer can only be scored against at least one reference")
-    per_reference = [_score_one(prediction, reference) for reference in references]
-    return {metric: max(scores[metric] for scores in per_reference) for metric in METRICS}
+    blocks = [
+        (predictions[start : start + _BLOCK], references[start : start + _BLOCK], remove_stopwords)
+        for start in range(0, len(predictions), _BLOCK)
+    ]
+    if processes > 1 and len(blocks) > 1:
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            parts = list(pool.map(_score_block, blocks))
+    else:
+        parts = [_score_block(block) for block in blocks]
+    return ScoredAnswers(
+        [row for part in parts for row in part.rows],
+        [each for part in parts for each in part.stats],
+    )
 
 
-def _score_one(prediction: str, reference: str) -> dict[str, float]:
-    rouge = _scorer().score(reference, prediction)
-    return {
-        **{name: float(rouge[name].fmeasure) for name in _ROUGE},
-        "rougeSU4": rouge_su4(prediction, reference),
-        "exact_match": exact_match(prediction, reference),
-        "f1": token_f1(prediction, reference),
-    }
+def _score_block(
+    asked: tuple[Sequence[str], Sequence[Sequence[str]], bool],
+) -> ScoredAnswers:
+    predictions, references, remove_stopwords = asked
+    block = _Block(predictions, references)
+    rows = block.scores(remove_stopwords)
+    counts = zip(block.bleu_stats, block.chrf_stats, strict=True)
+    return ScoredAnswers(rows, [CorpusStats(tuple(bleu), tuple(chrf)) for bleu, chrf in counts])
+
+
+class _Block:
+    """Answers that are scored together, each with each of its references a pair of texts."""
+
+    def __init__(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+        import numpy as np
+
+        places: defaultdict[str, int] = defaultdict(count().__next__)
+        self.pairs = [
+            (places[answer], places[reference])
+            for answer, wanted in zip(predictions, references, strict=True)
+            for reference in wanted
+        ]
+        self.texts = list(places)
+        self.answers, self.wanted = np.array(self.pairs).T  # (pairs,) each
+        sizes = [len(wanted) for wanted in references]
+        self.starts = np.cumsum([0, *sizes[:-1]])  # where the pairs of each answer begin
+        self.sizes = np.array(sizes)
+        self.bleu_stats: list[list[int]] = []
+        self.chrf_stats: list[list[int]] = []
+
+    def scores(self, remove_stopwords: bool) -> list[dict[str, float]]:
+        """A dictionary for each answer; fills the counts for the corpus, too."""
+        import numpy as np
+
+        per_pair = {
+            **self._rouge(remove_stopwords), **self._squad(), "bleu": self._bleu(),
+            "chrf": self._chrf(),
+        }  # fmt: skip
+        best = {name: np.maximum.reduceat(per_pair[name], self.starts) for name in METRICS}
+        table = np.column_stack(list(best.values())).tolist()
+        return [dict(zip(METRICS, row, strict=True)) for row in table]
+
+    def _rouge(self, remove_stopwords: bool) -> dict[str, NDArray[np.float64]]:
+        import numpy as np
+
+        from qa_lora.overlap import overlaps, skip_overlaps
+
+        numbers: defaultdict[str, int] = defaultdict(count().__next__)
+
+        def words(text: str) -> list[int]:
+            found = rouge_words(text, remove_stopwords=remove_stopwords)
+            return [numbers[word] for word in found]
+
+        # Lines are sentences; one that has no words is none. Most texts have but one.
+        lines = [[line for line in map(words, text.split("\n")) if line] for text in self.texts]
+        listed = [each[0] if len(each) == 1 else [*chain(*each)] for each in lines]
+        ids = _arrays(listed)
+        sizes = np.array([len(each) for each in ids])
+        common = overlaps(ids, self.pairs, 2)
+        places = {b: places_of(listed[b]) for b in {b for _, b in self.pairs}}
+        lcs = np.array([lcs_length(listed[a], places[b], len(listed[b])) for a, b in self.pairs])
+        union = lcs.copy()
+        for at, (a, b) in enumerate(self.pairs):
+            if len(lines[a]) > 1 or len(lines[b]) > 1:
+                union[at] = union_hits(lines[b], lines[a])
+        # Words, and behind each word up to five more to make a pair with.
+        units = sizes + sum(np.maximum(sizes - back, 0) for back in range(1, _SKIP_GAP + 2))
+        return {
+            "rouge1": self._f1(common[:, 0], sizes),
+            "rouge2": self._f1(common[:, 1], np.maximum(sizes - 1, 0)),
+            "rougeL": self._f1(lcs, sizes),
+            "rougeLsum": self._f1(union, sizes),
+            "rougeSU4": self._f1(skip_overlaps(ids, self.pairs, _SKIP_GAP), units),
+        }
+
+    def _squad(self) -> dict[str, NDArray[np.float64]]:
+        import numpy as np
+
+        from qa_lora.overlap import overlaps
+
+        words = [squad_words(text) for text in self.texts]
+        ids = _arrays(_numbered(words))
+        sizes = np.array([len(each) for each in words])
+        equal = np.array([words[a] == words[b] for a, b in self.pairs], dtype=np.float64)
+        f1 = self._f1(overlaps(ids, self.pairs, 1)[:, 0], sizes)
+        nothing = (sizes[self.answers] == 0) | (sizes[self.wanted] == 0)
+        return {"exact_match": equal, "f1": np.where(nothing, equal, f1)}
+
+    def _f1(self, common: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """F1 of two bags: their overlap over the mean of their sizes; 0 of two empty ones."""
+        import numpy as np
+
+        both = sizes[self.answers] + sizes[self.wanted]
+        f1: NDArray[np.float64] = 2 * common / np.maximum(both, 1)
+        return f1
+
+    def _bleu(self) -> NDArray[np.float64]:
+        import numpy as np
+
+        from qa_lora.overlap import clipped_overlaps, overlaps
+
+        ids = _arrays(_numbered([bleu_words(text) for text in self.texts]))
+        sizes = np.array([len(each) for each in ids])
+        orders = np.arange(_BLEU_ORDER)
+        given = np.maximum(sizes[:, None] - orders, 0)  # (texts, orders)
+        right = overlaps(ids, self.pairs, _BLEU_ORDER)
+        ours, theirs = sizes[self.answers], sizes[self.wanted]
+        stats = np.column_stack([ours, theirs, right, given[self.answers]])
+        scores = np.array([_bleu(row, effective_order=True) for row in stats.tolist()])
+
+        several = np.flatnonzero(self.sizes > 1)
+        together = stats[self.starts]
+        groups = [range(self.starts[i], self.starts[i] + self.sizes[i]) for i in several]
+        together[several, 2 : 2 + _BLEU_ORDER] = clipped_overlaps(
+            ids,
+            [(self.pairs[group[0]][0], [self.pairs[at][1] for at in group]) for group in groups],
+            _BLEU_ORDER,
+        )
+        for i, group in zip(several, groups, strict=True):
+            length = ours[group[0]]
+            together[i, 1] = min(theirs[group], key=lambda n: (abs(n - length), n))
+        self.bleu_stats = together.tolist()
+        return scores
+
+    def _chrf(self) -> NDArray[np.float64]:
+        import numpy as np
+
+        from qa_lora.overlap import overlaps
+
+        ids = [
+            np.frombuffer("".join(text.split()).encode("utf-32-le", "surrogatepass"), np.uint32)
+            for text in self.texts
+        ]
+        sizes = np.array([len(each) for each in ids])
+        held = np.maximum(sizes[:, None] - np.arange(_CHRF_ORDER), 0)
+        ours, theirs = held[self.answers], held[self.wanted]
+        stats = np.stack(
+            [np.where(theirs > 0, ours, 0), theirs, overlaps(ids, self.pairs, _CHRF_ORDER)], axis=2
+        )  # (pairs, orders, 3)
+        scores = _chrf(stats)
+        best = [
+            start + int(scores[start : start + size].argmax())
+            for start, size in zip(self.starts, self.sizes, strict=True)
+        ]
+        self.chrf_stats = stats[best].reshape(len(best), -1).tolist()
+        return scores
+
+
+def _numbered(texts: Iterable[Sequence[str]]) -> list[list[int]]:
+    """Words as numbers, equal ones as equal ones."""
+    numbers: defaultdict[str, int] = defaultdict(count().__next__)
+    return [[numbers[word] for word in words] for words in texts]
+
+
+def _arrays(texts: Iterable[Sequence[int]]) -> list[Ids]:
+    import numpy as np
+
+    return [np.array(words, dtype=np.uint32) for words in texts]
+
+
+def _bleu(stats: Sequence[int], *, effective_order: bool) -> float:
+    """Sacrebleu's BLEU of counts, smoothed its default way, from 0 to 1."""
+    from sacrebleu.metrics import BLEU
+
+    ours, theirs, *counts = stats
+    found: Any = BLEU.compute_bleu(
+        counts[:_BLEU_ORDER],
+        counts[_BLEU_ORDER:],
+        ours,
+        theirs,
+        smooth_method="exp",
+        effective_order=effective_order,
+    )
+    return float(found.score) / 100
+
+
+def _chrf(stats: NDArray[np.int64]) -> NDArray[np.float64]:
+    """chrF2 of counts: mean precision and recall over the orders that both texts have.
+
+    Popović, "chrF: character n-gram F-score for automatic MT evaluation" (2015), as sacrebleu
+    computes it: orders 1 to 6, beta 2, white space left out.
+
+    Args:
+        stats: n-grams of answer and reference, and common ones, (rows, orders, 3).
+    """
+    import numpy as np
+
+    ours, theirs, common = np.moveaxis(stats, 2, 0)  # (rows, orders) each
+    both = (ours > 0) & (theirs > 0)
+    orders = np.maximum(both.sum(axis=1), 1)
+    precision = (np.where(both, common, 0) / np.maximum(ours, 1)).sum(axis=1) / orders
+    recall = (np.where(both, common, 0) / np.maximum(theirs, 1)).sum(axis=1) / orders
+    factor = _CHRF_BETA**2
+    below = factor * precision + recall
+    scores: NDArray[np.float64] = np.divide(
+        (1 + factor) * precision * recall, below, out=np.zeros_like(below), where=below > 0
+    )
+    return scores
 
 
 def rouge_su4(prediction: str, reference: str, *, stem: bool = True) -> float:
@@ -83,8 +369,8 @@ def rouge_su4(prediction: str, reference: str, *, stem: bool = True) -> float:
         reference: A right answer.
         stem: Compare Porter stems, as the other ROUGE scores here do.
     """
-    tokenize = _tokenizer(stem)
-    return _f1(_skip_units(tokenize(prediction)), _skip_units(tokenize(reference)))
+    ours, theirs = (rouge_words(text, stem=stem) for text in (prediction, reference))
+    return _f1(_skip_units(ours), _skip_units(theirs))
 
 
 def _skip_units(words: list[str]) -> Counter[Hashable]:
@@ -102,7 +388,7 @@ def _f1(ours: Counter[Hashable], theirs: Counter[Hashable]) -> float:
 
 def exact_match(prediction: str, reference: str) -> float:
     """1.0 if both are the same after SQuAD's normalisation, else 0.0."""
-    return float(_squad_words(prediction) == _squad_words(reference))
+    return float(squad_words(prediction) == squad_words(reference))
 
 
 def token_f1(prediction: str, reference: str) -> float:
@@ -110,94 +396,7 @@ def token_f1(prediction: str, reference: str) -> float:
 
     Rajpurkar et al., "SQuAD" (2016), and the rule for empty answers of the SQuAD 2.0 script.
     """
-    ours, theirs = _squad_words(prediction), _squad_words(reference)
+    ours, theirs = squad_words(prediction), squad_words(reference)
     if not ours or not theirs:
         return float(ours == theirs)
     return _f1(Counter(ours), Counter(theirs))
-
-
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-
-
-def _squad_words(text: str) -> list[str]:
-    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
-
-
-def reference_words(answer: str, references: Sequence[str]) -> int:
-    """Words of the reference nearest to an answer in length; at least 1.
-
-    Words are what stands between spaces. Of two references equally near, the shorter one counts.
-    """
-    words = len(answer.split())
-    lengths = (len(reference.split()) for reference in references)
-    return max(1, min(lengths, key=lambda length: (abs(length - words), length)))
-
-
-def length_ratio(answer: str, references: Sequence[str]) -> float:
-    """Words of an answer over words of the reference nearest to it in length."""
-    return len(answer.split()) / reference_words(answer, references)
-
-
-def is_repeating(answer: str) -> bool:
-    """Whether an answer is caught in a loop.
-
-    It is if a stretch of 1 to 32 words stands at least three times in a row, in 8 words or more:
-    one word eight times, two words four times, three or more words three times. Case counts not;
-    what is repeated after other words in between is no loop.
-    """
-    words = answer.lower().split()
-    # In a loop of n words, each word but the first n equals the one n before it.
-    if len(words) - len(set(words)) < LOOP_WORDS - 2:
-        return False
-    for n in range(1, min(LOOP_LONGEST, len(words) // LOOP_TIMES) + 1):
-        wanted = max(LOOP_TIMES * n, LOOP_WORDS) - n
-        streak = 0
-        for before, word in zip(words, words[n:], strict=False):
-            streak = streak + 1 if before == word else 0
-            if streak == wanted:
-                return True
-    return False
-
-
-def fact_recall(prediction: str, facts: Sequence[str]) -> float:
-    """1.0 if the answer contains every fact, else 0.0.
-
-    Case and white space are ignored; a fact must stand as whole words, and a number must not be a
-    part of a longer one ("5" is not in "15", "5.5" or "1-5").
-
-    Raises:
-        ValueError: If there are no facts to look for.
-    """
-    wanted = [plain for plain in map(_plain, facts) if plain]
-    if not wanted:
-        raise ValueError("there are no facts to look for")
-    answer = _plain(prediction)
-    return float(all(_fact_pattern(fact).search(answer) for fact in wanted))
-
-
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-@lru_cache(maxsize=4096)
-def _fact_pattern(fact: str) -> re.Pattern[str]:
-    before = r"(?<!\w)(?<!\d[.,\-])" if fact[0].isdigit() else r"(?<!\w)"
-    after = r"(?!\w|[.,\-]\d)" if fact[-1].isdigit() else r"(?!\w)"
-    return re.compile(before + re.escape(fact) + after)
-
-
-@lru_cache(maxsize=1)
-def _scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(list(_ROUGE), use_stemmer=True)
-
-
-@lru_cache(maxsize=2)
-def _tokenizer(stem: bool) -> Callable[[str], list[str]]:
-    from rouge_score.tokenizers import DefaultTokenizer
-
-    tokenize: Callable[[str], list[str]] = DefaultTokenizer(stem).tokenize
-    return tokenize

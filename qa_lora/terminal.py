@@ -29,7 +29,7 @@ from qa_lora.events import (
     Started,
     Step,
 )
-from qa_lora.report import LABELS, Report, headline
+from qa_lora.report import LABELS, Report, beside, headline
 from qa_lora.runs import Run, place
 from qa_lora.turns import ordinal
 
@@ -44,6 +44,7 @@ __all__ = [
     "say",
     "show_answers",
     "show_estimate",
+    "show_evaluation",
     "show_headline",
     "show_place",
     "show_report",
@@ -221,25 +222,48 @@ def show_scores(
     tuned: Mapping[str, float],
     difference: Mapping[str, Mapping[str, float]],
     *,
+    name: str = "tuned",
     quiet: bool = False,
 ) -> None:
-    """The table of metrics: base, tuned, and the difference with its 95 % interval."""
+    """The table of metrics: base, another system, and the difference with its 95 % interval.
+
+    p is not corrected, and p (all) is, for all metrics and systems of the evaluation.
+    """
     if quiet:
         return
     table = Table("metric")
-    for title in ("base", "tuned", "difference", "95 % interval", "p"):
-        table.add_column(title, justify="right")
-    for name in base:
-        gain = difference.get(name, {})
+    for title in ("base", name, "difference", "95 % interval", "p", "p (all)"):
+        table.add_column(Text(title), justify="right")
+    for metric in base:
+        gain = difference.get(metric, {})
         table.add_row(
-            LABELS.get(name, name),
-            f"{base[name]:.3f}",
-            f"{tuned[name]:.3f}",
+            LABELS.get(metric, metric),
+            f"{base[metric]:.3f}",
+            f"{tuned[metric]:.3f}",
             f"{gain.get('mean', math.nan):+.3f}",
             f"[{gain.get('low', math.nan):.3f}, {gain.get('high', math.nan):.3f}]",
             f"{gain.get('p_value', math.nan):.4f}",
+            f"{gain['p_adjusted']:.4f}" if "p_adjusted" in gain else "",
         )
     _out.print(table)
+
+
+def show_evaluation(report: Report, *, quiet: bool = False) -> None:
+    """The scores of each system beside the base's, then what is neither good nor bad by itself."""
+    if quiet:
+        return
+    for system, gains in report.differences.items():
+        show_scores(report.base, report.scores[system], gains, name=system)
+    table = Table("", box=None)
+    for system in report.systems:
+        table.add_column(Text(system), justify="right")
+    for name, values in beside(report):
+        table.add_row(name, *values)
+    _out.print(table)
+    for system, effect in report.effect.items():
+        if not effect["acts"]:
+            _out.print(Text(f"! The adapter {system} does nothing to these questions.", "yellow"))
+    show_headline(report)
 
 
 def show_headline(result: Report | Scored, *, quiet: bool = False) -> None:

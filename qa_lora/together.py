@@ -6,18 +6,13 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from qa_lora.decoding import BATCH_TOKENS, answer_all
 from qa_lora.encoding import Prompt
 from qa_lora.following import follow
 from qa_lora.generation import Answer, GenerationSettings
 from qa_lora.one_model import OneModel, Who
 
 __all__ = ["Together", "answer_one", "answer_rows", "is_blank"]
-
-CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 16_384, 32_768
-"""Prompt and answer tokens, padding included, in one batch of :func:`answer_rows`.
-
-Their keys and values take about 6 GB for FLAN-T5 XL in bf16 at the larger figure.
-"""
 
 
 @dataclass(frozen=True)
@@ -77,30 +72,42 @@ def answer_rows(
     should_stop: Callable[[], bool],
     batch_tokens: int | None,
 ) -> Iterator[tuple[int, dict[str, Answer]]]:
-    """Answers to many questions, in batches of prompts of like length.
+    """Answers to many questions, in groups of prompts of like length, one system after the other.
+
+    A group is what fits one batch, so that nothing is computed less well than without groups. The
+    model is free for others between the systems of a group.
 
     Args:
         one: The model.
         whos: Who answers, by name.
         rows: For each question a prompt for each of them.
         settings: How answers are generated.
-        should_stop: Asked between batches.
+        should_stop: Asked every few tokens. Questions whose answers are all there by then come.
         batch_tokens: Prompt and answer tokens in a batch; by the kind of device if None.
     """
-    on_cpu = one.model.device.type == "cpu"
-    budget = batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
+    kind = "cpu" if one.model.device.type == "cpu" else "gpu"
+    budget = (batch_tokens or BATCH_TOKENS[kind]) // settings.num_beams
     lengths = [max(len(prompt.ids) for prompt in row) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: -lengths[i])
     while order and not should_stop():
-        longest = lengths[order[0]] + settings.max_new_tokens
-        count = max(1, budget // (len(whos) * settings.num_beams * longest))
-        batch, order = order[:count], order[count:]
-        prompts = [prompt for i in batch for prompt in rows[i]]
-        with one.lock:
-            answers = one.generate(prompts, [*whos.values()] * len(batch), settings)
-        for place, i in enumerate(batch):
-            own = answers[place * len(whos) : (place + 1) * len(whos)]
-            yield i, dict(zip(whos, own, strict=True))
+        count = max(1, budget // (lengths[order[0]] + settings.max_new_tokens))
+        group, order = order[:count], order[count:]
+        answers: list[dict[str, Answer]] = [{} for _ in group]
+        for column, (name, who) in enumerate(whos.items()):
+            with one.lock:
+                for place, answer in answer_all(
+                    one.model,
+                    one.base_tokenizer if who is None else who.tokenizer,
+                    [rows[i][column] for i in group],
+                    settings=settings,
+                    adapter=None if who is None else who.slot,
+                    batch_tokens=batch_tokens,
+                    should_stop=should_stop,
+                ):
+                    answers[place][name] = answer
+        for i, found in zip(group, answers, strict=True):
+            if len(found) == len(whos):
+                yield i, found
 
 
 def is_blank(text: str) -> bool:

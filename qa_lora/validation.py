@@ -10,10 +10,11 @@ import torch
 from qa_lora import distributed
 from qa_lora.batching import EncodedExample, share
 from qa_lora.data.example import QAExample, question_key
+from qa_lora.decoding import answer_all
 from qa_lora.encoding import fit_prompts
 from qa_lora.errors import NonFiniteLossError
 from qa_lora.events import Evaluated, Event, Probe, Probed
-from qa_lora.generation import generate_batch
+from qa_lora.generation import GenerationSettings, generate_batch
 from qa_lora.optimizer_step import micro_batches, summed_nll
 from qa_lora.saving import keep_adapter
 from qa_lora.scoring import score
@@ -126,9 +127,22 @@ def _answer(run: Session, examples: Sequence[QAExample]) -> list[str]:
     if run.sharded:
         mine = order  # each token is an exchange, so all processes say the same ones
     size = max(run.batch_size, 8)
+    settings = GenerationSettings(max_new_tokens=run.max_new_tokens)
 
     def answers() -> dict[int, str]:
         run.model.eval()
+        if not run.sharded:
+            asked = [prompts[i] for i in mine]
+            longest = max((len(prompt.ids) for prompt in asked), default=0)
+            said = answer_all(
+                run.model,
+                run.tokenizer,
+                asked,
+                settings=settings,
+                adapter=run.model.active_adapter,
+                batch_tokens=size * (longest + run.max_new_tokens),
+            )
+            return {mine[place]: answer.text for place, answer in said}
         found: dict[int, str] = {}
         for start in range(0, len(mine), size):
             part = mine[start : start + size]

@@ -1,13 +1,11 @@
-"""What two processes do together; `accelerate launch` runs it, and each prints what it saw.
+"""What two processes do together; each writes what it saw into <its number>.json.
 
-The first argument is a folder with settings.yaml. Each process writes <its number>.json there. With
-"stop" behind it, a training is stopped after three steps and goes on.
+Both functions take a folder with settings.yaml.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from qa_lora.training import train
 
 
 def main(folder: Path) -> None:
+    """Agree on results and errors, in all ways that there are."""
     me = distributed.index()
     seen: dict[str, Any] = {"index": me, "count": distributed.count()}
     seen["from first"] = distributed.from_first(lambda: f"said by {me}")
@@ -52,6 +51,7 @@ def main(folder: Path) -> None:
 
 
 def stop_and_go_on(folder: Path) -> None:
+    """Stop a training after three steps, and go on."""
     config = TrainConfig.from_yaml(folder / "settings.yaml")
     losses: list[float] = []
 
@@ -139,8 +139,3 @@ def memory_runs_out(folder: Path, me: int) -> dict[str, Any]:
     adapters = (folder / name / "adapter/adapter_model.safetensors" for name in ("whole", "parts"))
     one, two = (path.read_bytes() for path in adapters)
     return {"steps": len(whole), "same": whole == losses and one == two, "halved": halved}
-
-
-if __name__ == "__main__":
-    (stop_and_go_on if "stop" in sys.argv else main)(Path(sys.argv[1]))
-    distributed.leave()

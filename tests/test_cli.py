@@ -1,4 +1,7 @@
-"""Every command as a person runs it: a process, its output, its exit code."""
+"""Every command as a person runs it: a process, its output, its exit code.
+
+Most are forks, which have loaded everything; training and a refusal are new interpreters.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,16 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from qa_lora import runs, terminal
+from qa_lora import processes, runs, terminal
 from qa_lora.cli import GENERATION, build_parser, main
 from qa_lora.config import TrainConfig
+from tests import forked
+from tests.forked import qa_lora_command as qa_lora
 
 METRICS = {"rouge1", "rouge2", "rougeL", "rougeLsum", "rougeSU4", "exact_match", "f1"}
 
 
-def qa_lora(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def new_interpreter(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "qa_lora", *arguments],
         cwd=cwd,
@@ -44,7 +49,7 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     folder = tmp_path_factory.mktemp("cli")
     rows = [f'"What, colour is thing {i}?",{"red blue green".split()[i % 3]}' for i in range(40)]
     (folder / "mine.csv").write_text("\n".join(["Prompt,Completion", *rows]) + "\n")
-    done = qa_lora(
+    done = new_interpreter(
         "train", "--model", str(tiny_model), "--data", "mine.csv", "--runs-dir", "r",
         "--name", "mine", "--max-steps", "4", "--batch-size", "4", "--learning-rate", "0.01",
         "--max-new-tokens", "6", "--seed", "3", "--json", cwd=folder,
@@ -69,6 +74,32 @@ def test_evaluate_gives_every_number_of_the_contract(trained: tuple[Path, str]) 
         assert found["low"] <= found["mean"] <= found["high"]
         assert found["mean"] == pytest.approx(values["tuned"][metric] - values["base"][metric])
         assert 0 < found["p_value"] <= 1
+
+
+def test_evaluate_scores_a_file_by_two_adapters_and_writes_markdown(
+    trained: tuple[Path, str],
+) -> None:
+    folder, run = trained
+    (folder / "own.csv").write_text("question,answer\nWhat is new?,This.\nAnd that?,That.\n")
+    done = qa_lora(
+        "evaluate", "--run", f"r/{run}", "--adapter", f"r/{run}/adapter", "--file", "own.csv",
+        "--seed", "1", "--max-new-tokens", "3", "--remove-stopwords", "--markdown", "own.md",
+        "--json", cwd=folder,
+    )  # fmt: skip
+    values = result(done)
+    assert values["rows"] == 2 and values["complete"] and values["split"] == "file"
+    assert values["systems"] == ["base", "tuned", run]
+    assert values["scores"][run] == values["tuned"]
+    assert values["settings"]["max_new_tokens"] == 3
+    text = (folder / "own.md").read_text("utf-8")
+    assert "| metric | base | tuned |" in text and values["test_fingerprint"] in text
+
+
+def test_evaluate_shows_scores_and_what_stands_beside_them(trained: tuple[Path, str]) -> None:
+    folder, run = trained
+    shown = qa_lora("evaluate", "--run", f"r/{run}", "--limit", "2", cwd=folder).stdout
+    for words in ("ROUGE-L", "chrF", "p (all)", "perplexity", "answers cut", "2 questions"):
+        assert words in shown
 
 
 def test_evaluate_takes_a_split_and_a_limit(trained: tuple[Path, str]) -> None:
@@ -143,14 +174,15 @@ def test_resume_of_a_finished_run_is_refused(trained: tuple[Path, str]) -> None:
 
 
 def test_stop_and_resume_from_other_processes(
-    tmp_path: Path, tiny_model: Path, qa_csv: Path
+    tmp_path: Path, tiny_model: Path, qa_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(processes, "spawn", forked.spawn)
     config = TrainConfig.build(
         model=str(tiny_model),
         data=str(qa_csv),
-        max_steps=400,
-        checkpoint_every=10,
-        evaluate_every=400,
+        max_steps=200,
+        checkpoint_every=20,
+        evaluate_every=200,
         probe_rows=0,
         score_rows=2,
         max_new_tokens=4,
@@ -160,12 +192,14 @@ def test_stop_and_resume_from_other_processes(
     deadline = time.monotonic() + 240
     while not (run.status() == "running" and run.checkpoint.exists()):
         assert time.monotonic() < deadline and run.alive(), (run.path / "worker.log").read_text()
+        time.sleep(0.01)
     assert qa_lora("stop", run.id, "--runs-dir", "r", cwd=tmp_path).returncode == 0
     while run.alive():
         assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert run.status() == "stopped"
     values = result(qa_lora("resume", run.id, "--runs-dir", "r", "--json", cwd=tmp_path))
-    assert values["run"] == run.id and values["steps"] == 400 and values["reason"] == "completed"
+    assert values["run"] == run.id and values["steps"] == 200 and values["reason"] == "completed"
 
 
 def test_settings_file_and_options_that_override_it(
@@ -270,7 +304,7 @@ def test_every_command_refuses_in_one_sentence(
 
 def test_a_refused_question_is_no_traceback_in_a_process(trained: tuple[Path, str]) -> None:
     folder, run = trained
-    done = qa_lora("ask", "", "--run", run, "--runs-dir", "r", cwd=folder)
+    done = new_interpreter("ask", "", "--run", run, "--runs-dir", "r", cwd=folder)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "question" in done.stderr
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from qa_lora.events import Evaluated, Failed, Finished, Probed, Scored, Step
 from qa_lora.report_files import load_report
 from qa_lora.runs import Run
 from qa_lora.training import train
+from tests import distributed_driver, forked
 
 ROOT = Path(__file__).resolve().parent.parent
 TWO = ROOT / "configs" / "two_cpu_processes.yaml"
@@ -53,22 +55,23 @@ def _children(launcher: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def launch(
-    launched: list[psutil.Process], *arguments: str, cwd: Path, limit: str = "", **environment: str
-) -> subprocess.Popen[str]:
-    """Start two processes; `limit` is a shell's word before them, such as "ulimit -f 8"."""
-    command = [sys.executable, *LAUNCH, *arguments]
-    shell = ["bash", "-c", f'{limit}; exec "$@"', "bash"] if limit else []
+def launch(launched: list[psutil.Process], *arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start two processes as a person does."""
     process = subprocess.Popen(
-        [*shell, *command],
+        [sys.executable, *LAUNCH, *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     launched.append(psutil.Process(process.pid))
     return process
+
+
+def both_well(children: list[forked.Child]) -> None:
+    for child in children:
+        assert child.wait(PATIENCE) == 0, child.err
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -190,12 +193,10 @@ def test_two_processes_give_what_one_gives(
 
 @pytest.mark.slow
 def test_processes_agree_on_results_and_errors(
-    tiny_model: Path, qa_csv: Path, tmp_path: Path, launched: list[psutil.Process]
+    tiny_model: Path, qa_csv: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "settings.yaml").write_text(settings(tiny_model, qa_csv).to_yaml())
-    driver = Path(__file__).with_name("distributed_driver.py")
-    code, _, err = ended(launch(launched, str(driver), str(tmp_path), cwd=tmp_path))
-    assert code == 0, err
+    both_well(forked.several(2, distributed_driver.main, tmp_path, cwd=tmp_path))
     first, second = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
     assert (first.pop("index"), second.pop("index")) == (0, 1)
     assert (first.pop("together"), second.pop("together")) == (0, 1)
@@ -232,22 +233,20 @@ def test_two_processes_stop_and_go_on_as_if_they_had_not(
     tiny_model: Path,
     qa_csv: Path,
     tmp_path: Path,
-    launched: list[psutil.Process],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With dropout, which each process draws for itself."""
     config = settings(tiny_model, qa_csv, lora_dropout=0.3, max_steps=40, probe_rows=0)
     (tmp_path / "c.yaml").write_text(config.to_yaml())
-    train_two = ("-m", "qa_lora", "train", "--config", "c.yaml", "--runs-dir")
-    process = launch(launched, *train_two, "parts", cwd=tmp_path)
-    deadline = time.monotonic() + PATIENCE
+    train_two = ["train", "--config", "c.yaml", "--runs-dir"]
+    both = forked.several(2, main, [*train_two, "parts"], cwd=tmp_path)
     while not any((tmp_path / "parts").glob("*/checkpoint")):
-        assert process.poll() is None and time.monotonic() < deadline
-    for worker in _children(psutil.Process(process.pid)):
-        worker.send_signal(signal.SIGTERM)
-    code, _, err = ended(process)
+        assert all(child.alive() for child in both), both[0].err
+        time.sleep(0.01)
+    for child in both:
+        child.signal(signal.SIGTERM)
+    both_well(both)
     run = only_run(tmp_path / "parts")
-    assert code == 0, err
     assert run.status() == "stopped" and run.can_resume()
 
     # One process cannot go on with what two began, and leaves it as it is.
@@ -255,10 +254,8 @@ def test_two_processes_stop_and_go_on_as_if_they_had_not(
     assert "trained by 2 processes and cannot go on with 1 process" in capsys.readouterr().err
     assert run.status() == "stopped"
 
-    code, _, err = ended(launch(launched, "-m", "qa_lora", "resume", str(run.path), cwd=tmp_path))
-    assert code == 0, err
-    code, _, err = ended(launch(launched, *train_two, "whole", cwd=tmp_path))
-    assert code == 0, err
+    both_well(forked.several(2, main, ["resume", str(run.path)], cwd=tmp_path))
+    both_well(forked.several(2, main, [*train_two, "whole"], cwd=tmp_path))
     whole = only_run(tmp_path / "whole")
     assert run.status() == whole.status() == "finished"
     assert [e.loss for e in run.events() if isinstance(e, Step)] == [
@@ -268,18 +265,23 @@ def test_two_processes_stop_and_go_on_as_if_they_had_not(
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def on_a_small_disk(arguments: list[str]) -> int:
+    """The command line, where no file may be larger than 8 KB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+    return main(arguments)
+
+
 @pytest.mark.slow
 def test_a_disk_that_is_full_ends_both_with_one_sentence(
-    tiny_model: Path, qa_csv: Path, tmp_path: Path, launched: list[psutil.Process]
+    tiny_model: Path, qa_csv: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "c.yaml").write_text(settings(tiny_model, qa_csv).to_yaml())
-    process = launch(
-        launched, "-m", "qa_lora", "train", "--config", "c.yaml", "--runs-dir", "r",
-        cwd=tmp_path, limit="ulimit -f 8",
-    )  # fmt: skip
-    code, _, err = ended(process)
+    arguments = ["train", "--config", "c.yaml", "--runs-dir", "r"]
+    both = forked.several(2, on_a_small_disk, arguments, cwd=tmp_path)
+    codes = [child.wait(PATIENCE) for child in both]
+    err = "".join(child.err for child in both)
     run = only_run(tmp_path / "r")
-    assert code != 0 and err.count("qa-lora: The ") == 1 and "could not be saved" in err
+    assert 0 not in codes and err.count("qa-lora: The ") == 1 and "could not be saved" in err
     assert "Traceback" not in err.split("qa-lora: The ")[0]
     assert isinstance(run.events()[-1], Failed) and run.status() == "failed"
 
@@ -294,12 +296,11 @@ def test_shards_give_what_one_process_gives(
     tiny_model: Path,
     qa_csv: Path,
     tmp_path: Path,
-    launched: list[psutil.Process],
     settings_of: dict[str, Any],
 ) -> None:
     """FSDP, stopped and gone on; 5 rows a process leave a last step of unequal shares."""
     asks = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
-    shards_agree(tiny_model, qa_csv, tmp_path, launched, asks, settings_of)
+    shards_agree(tiny_model, qa_csv, tmp_path, asks, settings_of)
 
 
 @pytest.mark.slow
@@ -312,7 +313,6 @@ def test_zero_shards_give_what_one_process_gives(
     tiny_model: Path,
     qa_csv: Path,
     tmp_path: Path,
-    launched: list[psutil.Process],
     settings_of: dict[str, Any],
 ) -> None:
     pytest.importorskip("deepspeed", reason="an extra that most do without")
@@ -322,25 +322,24 @@ def test_zero_shards_give_what_one_process_gives(
         "ACCELERATE_DEEPSPEED_ZERO3_INIT": "true",
         "DS_ACCELERATOR": "cpu",
     }
-    shards_agree(tiny_model, qa_csv, tmp_path, launched, asks, settings_of)
+    shards_agree(tiny_model, qa_csv, tmp_path, asks, settings_of)
 
 
 def shards_agree(
     tiny_model: Path,
     qa_csv: Path,
     tmp_path: Path,
-    launched: list[psutil.Process],
     asks: dict[str, str],
     settings_of: dict[str, Any],
 ) -> None:
     several = settings(tiny_model, qa_csv, batch_size=5, max_steps=8, max_rows=20, **settings_of)
     (tmp_path / "settings.yaml").write_text(several.to_yaml())
-    driver = Path(__file__).with_name("distributed_driver.py")
-    process = launch(launched, str(driver), str(tmp_path), "stop", cwd=tmp_path, **asks)
+    both = forked.several(
+        2, distributed_driver.stop_and_go_on, tmp_path, cwd=tmp_path, environment=asks
+    )
     alone = settings(tiny_model, qa_csv, batch_size=10, max_steps=8, max_rows=20, **settings_of)
     expected = [e.loss for e in train(alone, tmp_path / "alone") if isinstance(e, Step)]
-    code, _, err = ended(process)
-    assert code == 0, err
+    both_well(both)
     first, second = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
     exact = several.precision == "fp32"
     assert first == second == pytest.approx(expected, rel=1e-5 if exact else 2e-2)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +15,8 @@ from qa_lora import asked, runs
 from qa_lora.answering import Answerer, GenerationSettings, load
 from qa_lora.batching import encode
 from qa_lora.config import TrainConfig
-from qa_lora.data import load_split, question_key
+from qa_lora.data import QAExample, load_split, question_key
+from qa_lora.effect import measure_effect
 from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.evaluation import Progress, evaluate, evaluate_stream
 from qa_lora.report import Report
@@ -246,6 +249,95 @@ def test_dora_is_scored_in_two_passes_against_the_same_base(run, report, lively_
     assert [row.tuned for row in dora.examples] != [row.base for row in dora.examples]
 
 
+@pytest.fixture(scope="module")
+def other(run, lively_model, tmp_path_factory) -> Path:
+    """An adapter of no run, with other weights than the run's."""
+    folder = tmp_path_factory.mktemp("others") / "bolder"
+    return make_adapter(lively_model, folder, alpha=64)
+
+
+def test_further_adapters_are_scored_beside_the_two(report, run, answerer, other):
+    found = evaluate(run, answerer=answerer, adapters=[other])
+    assert found.systems == ("base", "tuned", "bolder")
+    assert [row.base for row in found.examples] == [row.base for row in report.examples]
+    assert [row.tuned for row in found.examples] == [row.tuned for row in report.examples]
+    alone = load(other, precision="fp32")
+    for row in found.examples[:3]:
+        assert row.answers["bolder"] == alone.answer(row.question, settings=answerer.settings).text
+    assert found.losses["bolder"]["loss"] != found.losses["tuned"]["loss"]
+    assert found.losses["base"] == report.losses["base"]
+    assert found.test_fingerprint == report.test_fingerprint
+    assert found.settings["adapters"] == ["bolder"]
+    # Twice as many questions are asked of the same data, so each answer must be surer.
+    before, after = report.difference["f1"], found.difference["f1"]
+    assert (after["mean"], after["p_value"]) == (before["mean"], before["p_value"])
+    assert after["p_adjusted"] >= before["p_adjusted"] >= before["p_value"]
+    assert load_report(run, found.number) == found
+    assert answerer.systems == ("base", "tuned")
+
+
+def test_an_adapter_that_was_there_stays(run, answerer, other):
+    answerer.add(other, name="kept")
+    try:
+        found = evaluate(run, answerer=answerer, adapters=["kept"], limit=1, save=False)
+        assert found.systems == answerer.systems == ("base", "tuned", "kept")
+    finally:
+        answerer.remove("kept")
+
+
+def test_what_a_further_adapter_was_trained_on_is_left_out(run, answerer, lively_model, tmp_path):
+    """The other run divides the same rows otherwise, so that it knows some held-out answers."""
+    config = run.config().model_copy(update={"seed": run.config().seed + 1})
+    second = runs.create(config, tmp_path / "runs")
+    make_adapter(lively_model, second.adapter)
+    found = evaluate(run, answerer=answerer, adapters=[second.path], save=False, loss=False)
+    known = {example.question for example in load_split(config).train}
+    held_out = {example.question for example in load_split(run.config()).test}
+    assert held_out & known
+    assert {row.question for row in found.examples} == held_out - known
+
+
+@pytest.mark.parametrize("name", ["context", "base_f1", "tuned_cut"])
+def test_an_adapter_named_like_a_column_is_refused(run, answerer, other, tmp_path, name):
+    shutil.copytree(other, tmp_path / name)
+    with pytest.raises(ConfigError, match=f"under the name {name}"):
+        evaluate(run, answerer=answerer, adapters=[tmp_path / name])
+    assert answerer.systems == ("base", "tuned")
+
+
+def test_stop_words_can_be_left_out(report, run, answerer):
+    found = evaluate(run, answerer=answerer, remove_stopwords=True, save=False, loss=False)
+    assert found.examples[0].answers == report.examples[0].answers
+    for row in found.examples:
+        assert row.base_scores["rouge1"] == pytest.approx(
+            score(row.base, row.references, remove_stopwords=True)["rouge1"]
+        )
+    assert found.base["f1"] == report.base["f1"]
+    assert found.settings["remove_stopwords"] is True
+
+
+def test_the_effect_of_each_adapter_is_measured_on_its_own_answers(report, run, answerer):
+    effect = report.effect["tuned"]
+    assert (effect["rows"], effect["acts"]) == (12, True)
+    alone = measure_effect(
+        answerer,
+        [QAExample("", row.question, "") for row in report.examples],
+        answers=[row.tuned for row in report.examples],
+    )
+    assert effect == pytest.approx(dataclasses.asdict(alone))
+    found = evaluate(run, answerer=answerer, limit=1, effect=False, loss=False, save=False)
+    assert (found.effect, found.losses) == ({}, {})
+
+
+def test_corpus_scores_are_of_all_answers_together(report):
+    from qa_lora.scoring import score_all
+
+    for system in ("base", "tuned"):
+        answers = [row.answers[system] for row in report.examples]
+        found = score_all(answers, [row.references for row in report.examples])
+        assert report.corpus[system] == pytest.approx(found.corpus())
+
+
 def test_an_evaluation_stopped_in_its_first_group_gives_no_report(run, answerer):
     found = list(evaluate_stream(run, answerer=answerer, save=False, should_stop=lambda: True))
     assert not any(isinstance(item, Report) for item in found)
@@ -253,14 +345,11 @@ def test_an_evaluation_stopped_in_its_first_group_gives_no_report(run, answerer)
 
 def test_a_stopped_evaluation_keeps_the_finished_groups(run, answerer, monkeypatch):
     monkeypatch.setattr("qa_lora.evaluation.FIRST_GROUP", 4)
-    asked = 0
-
-    def should_stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 6  # after each of 4 answers, and for the losses of two systems
-
-    *_, found = evaluate_stream(run, answerer=answerer, should_stop=should_stop, limit=11)
+    monkeypatch.setattr("qa_lora.evaluation.PROGRESS_SECONDS", 0)
+    done = 0
+    stream = evaluate_stream(run, answerer=answerer, should_stop=lambda: done > 4, limit=11)
+    for found in stream:
+        done = found.done if isinstance(found, Progress) else done
     assert isinstance(found, Report)
     assert (found.rows, found.asked, found.complete) == (4, 11, False)
     assert load_report(run, found.number) == found
@@ -359,10 +448,13 @@ def test_shares_and_lengths_are_those_of_the_rows(report):
     assert report.shares["base"]["prompt_cut"] == 0
 
 
-def test_prompts_that_were_cut_are_counted(run, answerer, monkeypatch):
-    monkeypatch.setattr(answerer, "max_source_tokens", 24)
-    found = evaluate(run, answerer=answerer, limit=4, save=False)
-    assert found.shares["base"]["prompt_cut"] > 0
+def test_prompts_that_were_cut_are_counted(answerer, tmp_path):
+    short = Answerer(
+        answerer.model, answerer.tokenizer, template=answerer.template, max_source_tokens=24
+    )
+    file = write_rows(tmp_path / "own.csv", [("Why?", "x"), ("Why " * 40 + "?", "x")])
+    found = evaluate("somewhere", answerer=short, file=file)
+    assert found.shares["base"]["prompt_cut"] == found.shares["tuned"]["prompt_cut"] == 0.5
 
 
 def test_data_that_changed_since_the_run_is_not_scored(run, answerer):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from qa_lora.events import Checkpointed, Event, Failed, Recovered, Step
 from qa_lora.recovery import read_checkpoint_state
 from qa_lora.runs import Run
 from qa_lora.worker import execute
+from tests import forked
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,14 @@ def same(run: Run, other: Run) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["step", "checkpoint", "adapter", "event line"])
 def test_killed_and_resumed_is_the_same_as_never_touched(
-    config: TrainConfig, whole: Run, tmp_path: Path, place: str
+    config: TrainConfig,
+    whole: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
 ) -> None:
+    if place != "step":  # one has new interpreters
+        monkeypatch.setattr(processes, "spawn", forked.spawn)
     run = runs.start(config, tmp_path / "runs")
     kill(run, place, random.Random(place), 10.0)
     while run.can_resume():
@@ -71,18 +78,6 @@ def test_killed_and_resumed_is_the_same_as_never_touched(
         wait_for_end(run)
     assert run.status() == "finished", (run.path / "worker.log").read_text()
     assert same(run, whole)
-
-
-FORK = multiprocessing.get_context("fork")
-
-
-def forked(function: Callable[..., None], *args: Any) -> int:
-    """The exit code of a child process that has loaded everything already."""
-    child = FORK.Process(target=function, args=args)
-    child.start()
-    child.join(240)
-    assert child.exitcode is not None
-    return child.exitcode
 
 
 def die(run: Run, kind: str, count: int) -> None:
@@ -128,7 +123,7 @@ def test_a_kill_at_each_place_of_saving(
     config: TrainConfig, whole: Run, tmp_path: Path, kind: str, count: int
 ) -> None:
     run = runs.create(config, tmp_path / "runs")
-    assert forked(die, run, kind, count) == -signal.SIGKILL
+    assert forked.exit_code(die, run, kind, count) == -signal.SIGKILL
     assert run.status() == "interrupted" and run.can_resume()
     list(execute(run, resume=True))
     assert same(run, whole)
@@ -201,7 +196,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_is_intact(
 ) -> None:
     run = runs.create(config, small_disk / "runs")
     said = small_disk.parent / "said"
-    assert forked(fill, run, small_disk / "ballast", leave, said) == 1
+    assert forked.exit_code(fill, run, small_disk / "ballast", leave, said) == 1
     assert "disk is full" in said.read_text() or "No space left" in said.read_text()
     last = run.events()[-1]
     if leave:
@@ -242,17 +237,6 @@ def last_event(run: Run, kind: type[Event]) -> bool:
     return isinstance(event_log.last_word(run.events_path), kind)
 
 
-def command(arguments: list[str], said: Path) -> None:
-    """The command line in a child; what it prints goes to a file."""
-    with said.open("w") as file:
-        sys.stdout = file
-        # Whoever started the tests may ignore them, as a shell does for what it leaves behind.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        code = main(arguments)
-    sys.exit(code)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_command_saves_and_exits_well(
     config: TrainConfig, tmp_path: Path, number: signal.Signals
@@ -261,15 +245,13 @@ def test_a_signal_to_the_command_saves_and_exits_well(
     settings.write_text(config.to_yaml())
     arguments = ["train", "--config", str(settings), "--max-steps", "100000", "--json"]
     arguments += ["--runs-dir", str(tmp_path / "r")]
-    child = FORK.Process(target=command, args=(arguments, tmp_path / "said"), daemon=True)
-    child.start()
-    assert child.pid is not None
+    child = forked.Child(main, arguments)
     while not (found := runs.list_runs(tmp_path / "r")) or not last_event(found[0], Step):
-        assert child.is_alive()
+        assert child.alive()
+        time.sleep(0.02)
     run = found[0]
-    os.kill(child.pid, number)
-    child.join(240)
-    assert child.exitcode == 0 and '"reason": "stopped"' in (tmp_path / "said").read_text()
+    child.signal(number)
+    assert child.wait() == 0 and '"reason": "stopped"' in child.out
     assert run.status() == "stopped" and run.can_resume() and run.has_adapter()
 
 
@@ -279,13 +261,10 @@ def test_a_reader_that_leaves_does_not_end_the_training(
     settings = tmp_path / "f.yaml"
     settings.write_text(config.to_yaml())
     arguments = ["train", "--config", str(settings), "--runs-dir", str(tmp_path / "r")]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-m", "qa_lora", *arguments], stdout=pipe, stderr=pipe
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()
-        process.stderr.close()
-        process.wait(240)
+    reading, writing = os.pipe()
+    child = forked.Child(main, arguments, output=writing)
+    os.close(writing)
+    os.close(reading)
+    child.wait()
     (run,) = runs.list_runs(tmp_path / "r")
     assert run.status() == "finished"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from qa_lora.checksums import write_checksums
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.errors import ConfigError, ModelError, QALoRAError
+from qa_lora.locate import same_base
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
 from qa_lora.whitespace import with_tokens
@@ -54,6 +57,18 @@ def loaded(folders: dict[str, Path], *names: str) -> Answerer:
     return answerer
 
 
+@pytest.fixture(scope="module")
+def alone(folders: dict[str, Path]) -> dict[str, Answerer]:
+    """Each adapter on a base of its own."""
+    return {name: loaded(folders, name) for name in folders}
+
+
+@pytest.fixture(scope="module")
+def several(folders: dict[str, Path]) -> Answerer:
+    """Three adapters on one base."""
+    return loaded(folders, "first", "third", "dora")
+
+
 def said(answer: Answer) -> tuple[str, int, bool, str]:
     return answer.text, answer.tokens, answer.cut, answer.notice
 
@@ -74,21 +89,19 @@ def logits(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
 # --- several adapters answer together ---
 
 
-def test_columns_that_stream_together_say_what_each_says_alone(folders):
-    names = ["first", "dora", "second", "third"]
-    answerer = loaded(folders, *names)
+def test_columns_that_stream_together_say_what_each_says_alone(folders, alone):
+    answerer = loaded(folders, "first", "dora", "second", "third")
     assert answerer.systems == ("base", "tuned", "dora", "second", "third")
-    alone = {"tuned": loaded(folders, "first")}
-    alone |= {name: loaded(folders, name) for name in names[1:]}
+    by_system = {"tuned" if name == "first" else name: one for name, one in alone.items()}
     order = ["third", "base", "dora", "tuned", "second"]
     for question in QUESTIONS:
         steps = list(answerer.answer_together(question, systems=order))
         assert [step.done for step in steps] == [False] * (len(steps) - 1) + [True]
         assert all(list(step.answers) == order for step in steps)
         last = steps[-1].answers
-        for name, other in alone.items():
+        for name, other in by_system.items():
             assert said(last[name]) == said(other.answer(question))
-        assert said(last["base"]) == said(alone["tuned"].answer(question, variant="base"))
+        assert said(last["base"]) == said(alone["first"].answer(question, variant="base"))
         assert len({answer.text for answer in last.values()}) == len(order)
     grown = {name: [step.answers[name].tokens for step in steps] for name in order}
     assert all(counts == sorted(counts) for counts in grown.values())
@@ -100,30 +113,29 @@ def test_columns_that_stream_together_say_what_each_says_alone(folders):
     assert all(grown[name][1] for name in ("third", "base", "tuned", "second"))
 
 
-def test_many_questions_are_answered_by_all(folders):
-    answerer = loaded(folders, "first", "second", "dora")
+def test_many_questions_are_answered_by_all(several):
+    answerer = several
     rows = dict(answerer.answer_many(EXAMPLES))
     assert sorted(rows) == list(range(len(EXAMPLES)))
     for i, answers in rows.items():
         assert list(answers) == list(answerer.systems)
         for name, answer in answers.items():
             assert said(answer) == said(answerer.answer(QUESTIONS[i], variant=name))
-    some = dict(answerer.answer_many(EXAMPLES, systems=["second"], batch_tokens=1))
-    assert {i: said(row["second"]) for i, row in some.items()} == {
-        i: said(row["second"]) for i, row in rows.items()
+    some = dict(answerer.answer_many(EXAMPLES, systems=["third"], batch_tokens=1))
+    assert {i: said(row["third"]) for i, row in some.items()} == {
+        i: said(row["third"]) for i, row in rows.items()
     }
 
 
-def test_stopping_keeps_what_is_done(folders):
-    answerer = loaded(folders, "first")
+def test_stopping_keeps_what_is_done(several):
     done: list[int] = []
-    for i, _ in answerer.answer_many(EXAMPLES, batch_tokens=1, should_stop=lambda: len(done) > 1):
+    for i, _ in several.answer_many(EXAMPLES, batch_tokens=1, should_stop=lambda: len(done) > 1):
         done.append(i)
     assert len(done) == 2
 
 
-def test_each_column_has_its_own_turns(folders):
-    answerer = loaded(folders, "first", "third")
+def test_each_column_has_its_own_turns(several):
+    answerer = several
     turns = {"tuned": [("Is it?", "It is.")], "third": [("Is it?", "No."), ("Why?", "Blue.")]}
     *_, last = answerer.answer_together("Why?", history=turns)
     for name in answerer.systems:
@@ -133,8 +145,8 @@ def test_each_column_has_its_own_turns(folders):
     assert said(same.answers["third"]) != said(last.answers["third"])
 
 
-def test_a_system_that_is_not_there(folders):
-    answerer = loaded(folders, "first", "third")
+def test_a_system_that_is_not_there(several):
+    answerer = several
     for call in (
         lambda: next(answerer.answer_together("Why?", systems=["base", "other"])),
         lambda: answerer.answer("Why?", variant="other"),
@@ -142,7 +154,7 @@ def test_a_system_that_is_not_there(folders):
         lambda: answerer.remove("other"),
         lambda: answerer.run_of("other"),
     ):
-        with pytest.raises(ConfigError, match=r"no system named other.*base, tuned, third"):
+        with pytest.raises(ConfigError, match=r"no system named other.*base, tuned, third, dora"):
             call()
     with pytest.raises(ConfigError, match="No system is asked"):
         next(answerer.answer_together("Why?", systems=[]))
@@ -185,7 +197,7 @@ def test_the_base_is_untouched_bit_for_bit_by_adapters_that_come_and_go(folders,
 # --- add and remove ---
 
 
-def test_what_is_removed_leaves_nothing(folders):
+def test_what_is_removed_leaves_nothing(folders, alone):
     answerer = loaded(folders, "first")
     before, keys = structure(answerer), sorted(answerer.model.state_dict())
     said_before = said(answerer.answer("Why?"))
@@ -199,9 +211,7 @@ def test_what_is_removed_leaves_nothing(folders):
     assert answerer.systems == ("base", "tuned")
     assert said(answerer.answer("Why?")) == said_before
     assert answerer.add(folders["second"], name="again") == "again"
-    assert said(answerer.answer("Why?", variant="again")) == said(
-        loaded(folders, "second").answer("Why?")
-    )
+    assert said(answerer.answer("Why?", variant="again")) == said(alone["second"].answer("Why?"))
 
 
 def test_names_are_unique_and_come_from_the_run_or_the_folder(folders, model, tmp_path):
@@ -222,19 +232,17 @@ def test_names_are_unique_and_come_from_the_run_or_the_folder(folders, model, tm
     assert answerer.systems == ("base", "tuned", run.id)
 
 
-def test_one_adapter_under_two_names_is_loaded_once(folders):
+def test_one_adapter_under_two_names_is_loaded_once(folders, alone):
     answerer = loaded(folders, "first", "second")
     answerer.add(folders["second"], name="twin")
     assert len(answerer.model.peft_config) == 2
     answerer.remove("second")
-    assert said(answerer.answer("Why?", variant="twin")) == said(
-        loaded(folders, "second").answer("Why?")
-    )
+    assert said(answerer.answer("Why?", variant="twin")) == said(alone["second"].answer("Why?"))
     answerer.remove("twin")
     assert list(answerer.model.peft_config) == ["default"]
 
 
-def test_another_run_takes_over_the_base(folders):
+def test_another_run_takes_over_the_base(folders, alone):
     one = loaded(folders, "first", "third")
     base = one.model.get_base_model()
     two = one.sharing(folders["third"])
@@ -243,14 +251,11 @@ def test_another_run_takes_over_the_base(folders):
     one.close()
     assert len(two.model.peft_config) == 1
     assert two.model.get_base_model() is base
-    assert said(two.answer("Why?")) == said(loaded(folders, "third").answer("Why?"))
-    assert said(two.answer("Why?", variant="base")) == said(
-        loaded(folders, "first").answer("Why?", variant="base")
-    )
+    assert said(two.answer("Why?")) == said(alone["third"].answer("Why?"))
+    base_says = said(alone["first"].answer("Why?", variant="base"))
+    assert said(two.answer("Why?", variant="base")) == base_says
     assert two.add(folders["first"]) == "first"
-    assert said(two.answer("Why?", variant="first")) == said(
-        loaded(folders, "first").answer("Why?")
-    )
+    assert said(two.answer("Why?", variant="first")) == said(alone["first"].answer("Why?"))
 
 
 # --- what is refused, and that nothing of it stays ---
@@ -309,32 +314,61 @@ BAD = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "adapter"
+    return make_adapter(model, folder, target_modules="k,o", seed=6)
+
+
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_refused_leaves_the_model_as_it_was(folders, model, tmp_path, case):
+def test_what_is_refused_leaves_the_model_as_it_was(several, whole, tmp_path, case):
     spoil, says = BAD[case]
-    folder = make_adapter(model, tmp_path / "bad", target_modules="k,o", seed=6)
+    folder = tmp_path / "bad"
+    shutil.copytree(whole, folder)
     spoil(folder)
-    answerer = loaded(folders, "first", "third")
-    before, answer = structure(answerer), said(answerer.answer("Why?"))
+    answerer = several
+    answer, before = said(answerer.answer("Why?")), structure(answerer)
     weights = {name: value.clone() for name, value in answerer.model.state_dict().items()}
     with pytest.raises(ModelError, match=says) as caught:
         answerer.add(folder)
     assert "\n" not in str(caught.value)
     assert structure(answerer) == before
-    assert list(answerer.model.peft_config) == ["default", "more000"]
-    assert answerer.systems == ("base", "tuned", "third")
+    assert list(answerer.model.peft_config) == ["default", "more000", "more001"]
+    assert answerer.systems == ("base", "tuned", "third", "dora")
     after = answerer.model.state_dict()
     assert weights.keys() == after.keys()
     assert all(torch.equal(weights[name], after[name]) for name in weights)
     assert said(answerer.answer("Why?")) == answer
 
 
-def test_an_adapter_of_another_base_is_refused_with_both_names(folders, tiny_model, tmp_path):
+def test_an_adapter_of_another_base_is_refused_with_both_names(several, tiny_model, tmp_path):
     folder = make_adapter(tiny_model, tmp_path / "other")
-    answerer = loaded(folders, "first")
     with pytest.raises(ModelError) as caught:
-        answerer.add(folder)
-    assert str(tiny_model) in str(caught.value) and answerer.base in str(caught.value)
+        several.add(folder)
+    assert str(tiny_model) in str(caught.value) and several.base in str(caught.value)
+
+
+def test_names_of_one_base(model, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(model)
+    cached = "/cache/hub/models--google--flan-t5-base/snapshots/0123abc"
+    bundled = "/elsewhere/site-packages/qa_lora/bundled/pocket"
+    monkeypatch.chdir(model.parent)
+    for one, other in (
+        (str(model), f"{model}/"),
+        (str(model), str(tmp_path / "link")),
+        (str(model), model.name),
+        ("google/flan-t5-base", cached),
+        ("pocket", bundled),
+    ):
+        assert same_base(one, other) and same_base(other, one)
+    for one, other in (
+        ("google/flan-t5-base", "google/flan-t5-large"),
+        (str(model), "pocket"),
+        (str(model), str(tmp_path)),
+        ("~nobody-here/x", "pocket"),
+        ("a" * 5000, "pocket"),
+    ):
+        assert not same_base(one, other)
 
 
 # --- adapters with rows of their own in the embeddings ---
@@ -381,12 +415,13 @@ def test_trained_rows_beside_a_plain_adapter(flan, tmp_path, first):
     before = structure(loaded(folders, first, "more"))
     ids = torch.tensor([[5, 9, 30, 8, 7, 1], [6, 11, 12, 13, 14, 1]])
     expected = logits(load_base(str(flan), precision="fp32").model, ids)
+    alone = {name: loaded(folders, name) for name in names}
     for _ in range(2):
         *_, last = answerer.answer_together(question)
         for system, name in zip(answerer.systems[1:], names, strict=True):
-            alone = loaded(folders, name)
-            assert said(last.answers[system]) == said(alone.answer(question))
-            assert said(last.answers["base"]) == said(alone.answer(question, variant="base"))
+            one = alone[name]
+            assert said(last.answers[system]) == said(one.answer(question))
+            assert said(last.answers["base"]) == said(one.answer(question, variant="base"))
         with answerer.acting("base") as acting:
             assert torch.equal(logits(acting, ids), expected)
     answerer.remove(names[-1])
@@ -396,11 +431,40 @@ def test_trained_rows_beside_a_plain_adapter(flan, tmp_path, first):
     assert said(less.answers["more"]) == said(last.answers["more"])
 
 
+# --- leaving ---
+
+
+def test_leaving_stops_within_a_token_and_frees_the_model(several):
+    endless = GenerationSettings(max_new_tokens=8000, min_new_tokens=8000)
+    for steps in (1, 3):
+        stream = several.answer_together("Why?", settings=endless)
+        for _ in range(steps):
+            last = next(stream)
+        stream.close()
+        assert not several._lock.locked()
+        assert all(thread.name != "qa-lora-answer" for thread in threading.enumerate())
+        assert not last.done and last.answers["dora"].tokens == 0
+
+
+def test_one_who_waits_gets_the_model_when_another_leaves(several):
+    endless = GenerationSettings(max_new_tokens=8000, min_new_tokens=8000)
+    first = several.answer_together("Why?", settings=endless)
+    next(first)
+    got: list[str] = []
+    waiter = threading.Thread(target=lambda: got.append(several.answer("Why?").text))
+    waiter.start()
+    waiter.join(0.1)
+    assert waiter.is_alive() and not got
+    first.close()
+    waiter.join()
+    assert got == [several.answer("Why?").text]
+
+
 # --- settings ---
 
 
-def test_a_seed_draws_the_same_answer_whatever_else_is_in_the_batch(folders):
-    answerer = loaded(folders, "first", "third", "dora")
+def test_a_seed_draws_the_same_answer_whatever_else_is_in_the_batch(several):
+    answerer = several
     draw = GenerationSettings(
         max_new_tokens=10, do_sample=True, temperature=1.5, top_k=40, top_p=0.95, seed=3
     )
@@ -424,11 +488,10 @@ def test_base_and_an_adapter_that_does_nothing_draw_alike():
     assert last.base.text == last.tuned.text != ""
 
 
-def test_a_blank_question_of_invisible_characters(folders):
-    answerer = loaded(folders, "first")
+def test_a_blank_question_of_invisible_characters(several):
     for blank in ("\u200b\u202e", "\x00 \x1b\t", "\ufeff"):
         with pytest.raises(QALoRAError, match="no question"):
-            answerer.answer(blank)
+            several.answer(blank)
 
 
 @pytest.mark.parametrize(
@@ -443,10 +506,9 @@ def test_a_blank_question_of_invisible_characters(folders):
     ],
     ids=["controls", "surrogate", "end", "special", "long", "one long word"],
 )
-def test_odd_questions_are_answered(folders, question):
-    answerer = loaded(folders, "first")
-    *_, last = answerer.answer_together(question)
+def test_odd_questions_are_answered(several, question):
+    *_, last = several.answer_together(question)
     for name, answer in last.answers.items():
-        assert said(answer) == said(answerer.answer(question, variant=name))
+        assert said(answer) == said(several.answer(question, variant=name))
         assert bool(answer.notice) == (len(question) > 1000)
         answer.text.encode()

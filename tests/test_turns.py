@@ -15,9 +15,11 @@ import psutil
 import pytest
 
 from qa_lora import processes, runs, turns
+from qa_lora.cli import main
 from qa_lora.config import TrainConfig
 from qa_lora.errors import RunError
 from qa_lora.runs import Run
+from tests import forked
 
 
 @pytest.fixture
@@ -26,6 +28,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "together"
     for run in runs.list_runs(tmp_path / "together"):
         kill(run)
+
+
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of runs are forks of this one."""
+    monkeypatch.setattr(processes, "spawn", forked.spawn)
 
 
 @pytest.fixture
@@ -56,11 +64,13 @@ def kill(run: Run) -> None:
 
 
 def until(condition: Callable[[], bool], run: Run) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, (run.path / "worker.log").read_text()
+        time.sleep(0.02)  # the runs need the cores more
 
 
+@pytest.mark.usefixtures("forks")
 def test_runs_train_one_after_the_other_in_the_order_of_their_start(
     start: Callable[..., Run],
 ) -> None:
@@ -70,6 +80,7 @@ def test_runs_train_one_after_the_other_in_the_order_of_their_start(
     most_at_work = 0
     while any(run.alive() for run in order):
         most_at_work = max(most_at_work, len(turns.at_work(order[0].path.parent)))
+        time.sleep(0.01)
     assert most_at_work == 1
     assert [run.status() for run in order] == ["finished"] * 3
     began = [run.events()[0].time for run in order]  # type: ignore[union-attr]
@@ -82,6 +93,7 @@ def test_starts_at_the_same_time_get_a_place_each(start: Callable[..., Run]) -> 
     assert sorted(str(runs.place(run)) for run in begun) == ["1", "2", "3", "None"]
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_crash_frees_the_turn_and_a_dead_waiting_one_holds_nobody(
     start: Callable[..., Run],
 ) -> None:
@@ -97,6 +109,7 @@ def test_a_crash_frees_the_turn_and_a_dead_waiting_one_holds_nobody(
     assert dead.status() == "finished"
 
 
+@pytest.mark.usefixtures("forks")
 @pytest.mark.parametrize("how", ["stop", "SIGTERM"])
 def test_a_waiting_run_is_cancelled_and_can_be_started_again(
     start: Callable[..., Run], how: str
@@ -125,6 +138,7 @@ def status_with_handlers(run: Run) -> bytes:
     return content if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1 else b""
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_stopped_run_that_is_resumed_and_cancelled_is_as_it_was(
     start: Callable[..., Run],
 ) -> None:
@@ -175,29 +189,34 @@ def test_a_half_written_ticket_does_not_wait_for_ever(folder: Path) -> None:
     (run.path / "process.json").unlink()
 
 
+@pytest.mark.usefixtures("forks")
 def test_train_with_queue_waits_in_the_terminal(
-    start: Callable[..., Run], folder: Path, tiny_model: Path, qa_csv: Path
+    start: Callable[..., Run],
+    folder: Path,
+    tiny_model: Path,
+    qa_csv: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     first = start(max_steps=100_000)
-    command = [
-        sys.executable, "-m", "qa_lora", "train", "--queue", "--model", str(tiny_model),
-        "--data", str(qa_csv), "--runs-dir", str(folder), "--max-steps", "2",
-        "--probe-rows", "0", "--score-rows", "0",
-    ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        assert "is 1st in line" in said
-        listed = subprocess.run(
-            [sys.executable, "-m", "qa_lora", "runs", "--runs-dir", str(folder)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert "waiting (1st)" in listed.stdout
-        runs.stop(first)
-        assert "Completed after 2 steps" in process.stdout.read()
-    assert process.returncode == 0
+    child = forked.Child(
+        main,
+        [
+            "train", "--queue", "--model", str(tiny_model), "--data", str(qa_csv),
+            "--runs-dir", str(folder), "--max-steps", "2", "--probe-rows", "0",
+            "--score-rows", "0",
+        ],
+        cwd=folder,
+    )  # fmt: skip
+    until(lambda: "\n" in child.out, first)
+    assert "is 1st in line" in child.out.splitlines()[0]
+    assert main(["runs", "--runs-dir", str(folder)]) == 0
+    assert "waiting (1st)" in capsys.readouterr().out
+    runs.stop(first)
+    assert child.wait() == 0, child.err
+    assert "Completed after 2 steps" in child.out
 
 
+@pytest.mark.usefixtures("forks")
 def test_ctrl_c_while_waiting_in_the_terminal_cancels(
     start: Callable[..., Run], folder: Path, tiny_model: Path, qa_csv: Path
 ) -> None:
@@ -219,12 +238,13 @@ def test_ctrl_c_while_waiting_in_the_terminal_cancels(
 
 def wait_for_run(folder: Path, name: str) -> list[Run]:
     """The run of that name once it waits."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 120
     found: list[Run] = []
     while not found:
         assert time.monotonic() < deadline
         listed = [run for run in runs.list_runs(folder) if run.id.endswith(name)]
         found = [run for run in listed if run.status() == "waiting"]
+        time.sleep(0.02)
     return found
 
 

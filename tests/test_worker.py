@@ -6,18 +6,20 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from qa_lora import runs
+from qa_lora import runs, worker
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, TrainingError
-from qa_lora.events import Event, Failed, Scored, Started, Step
+from qa_lora.events import Failed, Scored, Started, Step
 from qa_lora.runs import Run
 from qa_lora.worker import execute
+from tests import forked
 
 
 @pytest.fixture
@@ -37,35 +39,6 @@ def make_run(tiny_model: Path, qa_csv: Path, tmp_path: Path) -> Callable[..., Ru
         return runs.create(TrainConfig.build(**{**defaults, **settings}), tmp_path / "runs")
 
     return make
-
-
-@pytest.fixture
-def spawned() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that are gone when the test is over."""
-    started: list[subprocess.Popen[bytes]] = []
-    yield started
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def worker(run: Run) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "qa_lora.worker", str(run.path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def wait_for(run: Run, kind: type[Event], process: subprocess.Popen[bytes]) -> None:
-    """Until the log holds such an event; fails at once if the process ends without one."""
-    while not any(isinstance(event, kind) for event in run.events()):
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        assert any(isinstance(event, kind) for event in run.events()), process.stdout
-        return
 
 
 def test_what_is_told_is_what_is_written(make_run: Callable[..., Run]) -> None:
@@ -133,17 +106,17 @@ def test_two_processes_never_share_a_run(make_run: Callable[..., Run]) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop file", "SIGTERM"])
-def test_a_stop_saves_and_ends_well(
-    make_run: Callable[..., Run], spawned: list[subprocess.Popen[bytes]], how: str
-) -> None:
+def test_a_stop_saves_and_ends_well(make_run: Callable[..., Run], how: str) -> None:
     run = make_run(max_steps=100_000)
-    spawned.append(process := worker(run))
-    wait_for(run, Step, process)
+    process = forked.Child(worker.main, [str(run.path)])
+    while not any(isinstance(event, Step) for event in run.events()):
+        assert process.alive(), process.err
+        time.sleep(0.02)
     if how == "SIGTERM":
-        process.send_signal(signal.SIGTERM)
+        process.signal(signal.SIGTERM)
     else:
         runs.stop(run)
-    assert process.wait(300) == 0
+    assert process.wait() == 0, process.err
     assert run.status() == "stopped" and run.has_adapter() and run.can_resume()
 
 

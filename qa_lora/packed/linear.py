@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["AdaptedLinear", "accumulate", "keep_mask"]
+__all__ = ["AdaptedLinear", "accumulate", "joined", "keep_mask"]
 
 MASK_LEVELS = 2**16
 """A mask's probability is a multiple of one part of this."""
@@ -47,7 +47,7 @@ class AdaptedLinear:
 
     def __init__(self, layers: Sequence[Any]) -> None:
         bases = [getattr(layer, "base_layer", layer) for layer in layers]
-        self.weight = _joined([base.weight for base in bases])
+        self.weight = joined([base.weight for base in bases])
         self.adapters: list[_Adapter] = []
         self.dropout = 0.0
         first = 0
@@ -165,14 +165,23 @@ def _kept(dropout: float) -> float:
     return 1.0 - _dropped_levels(dropout) / MASK_LEVELS
 
 
-def _joined(weights: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-    """One matrix of several, of which they become views."""
+def joined(weights: Sequence[torch.nn.Parameter]) -> torch.Tensor:
+    """One matrix of several, of which they become views; the same one if they already are."""
     if len(weights) == 1:
         return weights[0].detach()
-    joined = torch.cat([weight.detach() for weight in weights])
+    ends = [weight.storage_offset() + weight.numel() for weight in weights]
+    if all(
+        weight.untyped_storage().data_ptr() == weights[0].untyped_storage().data_ptr()
+        and weight.storage_offset() == end
+        and weight.is_contiguous()
+        for weight, end in zip(weights[1:], ends, strict=False)
+    ):
+        rows = sum(len(weight) for weight in weights)
+        return weights[0].detach().as_strided((rows, weights[0].shape[1]), weights[0].stride())
+    matrix = torch.cat([weight.detach() for weight in weights])
     first = 0
     for weight in weights:
         last = first + weight.shape[0]
-        weight.data = joined[first:last]
+        weight.data = matrix[first:last]
         first = last
-    return joined
+    return matrix
