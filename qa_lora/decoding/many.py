@@ -127,7 +127,8 @@ def usual_tokens(model: PeftModel) -> int:
     config, kind = base.config, "cpu" if model.device.type == "cpu" else "gpu"
     layers = int(getattr(config, "num_decoder_layers", 0) or getattr(config, "num_layers", 12))
     width = int(getattr(config, "num_heads", 12) * getattr(config, "d_kv", 64))
-    return max(1, BATCH_BYTES[kind] // (2 * layers * width * model.dtype.itemsize))
+    of_token: int = 2 * layers * width * model.dtype.itemsize
+    return max(1, BATCH_BYTES[kind] // of_token)
 
 
 def _greedy(
