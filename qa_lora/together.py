@@ -47,8 +47,8 @@ def answer_one(
 
     def work(tell: Callable[[Together], None], left: Callable[[], bool]) -> None:
         def watch(answers: list[Answer]) -> bool:
-            if answers:
-                tell(together(answers, done=False))
+            # With beams there is nothing to show yet, but a caller can leave only at an item.
+            tell(together(answers or [Answer("")] * len(whos), done=False))
             return not left()
 
         while not one.lock.acquire(timeout=0.1):
