@@ -61,6 +61,12 @@ def evaluate(ready: App, new_page: Callable[..., Any]) -> Any:
     return page
 
 
+def upload(page: Any, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#score-file").click()
+    chooser.value.set_files(path)
+
+
 def fill(page: Any, box: str, text: str) -> None:
     field = page.locator(f"{box} input")
     field.fill(text)
@@ -127,7 +133,7 @@ def test_a_file_of_ones_own_is_scored(evaluate: Any, tmp_path: Path) -> None:
         csv.writer(file).writerows(
             [("question", "answer"), *((f"{EVIL} {i}", f"{EVIL} {i}") for i in range(5))]
         )
-    page.locator("#score-file input[type=file]").set_input_files(mine)
+    upload(page, mine)
     expect(page.locator("#score-message")).to_contain_text("mine.csv: 5 questions to score")
     page.locator("#score").click()
     expect(page.locator("#headline")).to_contain_text(
@@ -149,7 +155,7 @@ def test_what_is_wrong_is_said_at_the_form(evaluate: Any, tmp_path: Path, ready:
     ):
         path = tmp_path / name
         path.write_bytes(content)
-        page.locator("#score-file input[type=file]").set_input_files(path)
+        upload(page, path)
         expect(message.locator(".note.bad")).to_contain_text(said)
     page.get_by_label("At most, rows").fill("0")
     page.locator("#score").click()

@@ -13,6 +13,7 @@ import numpy as np
 from qa_lora.report import LABELS, TUNED, Report
 from qa_lora.slices import SLICES, Slice
 from qa_lora.ui.charts import Axis
+from qa_lora.ui.evaluate.table import interval, signed
 
 __all__ = ["gain_plot", "interval_plot", "plots", "scatter_plot", "slice_plot"]
 
@@ -152,7 +153,7 @@ def _intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> s
             f'stroke="{colour}" stroke-width="6" stroke-opacity="0.45" stroke-linecap="round"/>'
             f'<circle cx="{place(mean):.1f}" cy="{y}" r="5" fill="{colour}"/>'
         )
-        numbers = f"{mean + 0.0:+.2f} [{least + 0.0:.2f}, {most + 0.0:.2f}]"
+        numbers = f"{signed(mean)} {interval({'low': least, 'high': most})}"
         body += _text(WIDTH - 8, y + 4, numbers, "end")
     return _svg(title, body, height)
 
