@@ -153,7 +153,9 @@ def test_compare_grows_into_two_single_answers(answerer):
 
 def test_beams_cannot_be_watched_but_are_compared(answerer):
     settings = GenerationSettings(max_new_tokens=8, num_beams=3)
-    (only,) = answerer.compare(QUESTIONS[0], settings=settings)
+    *steps, only = answerer.compare(QUESTIONS[0], settings=settings)
+    assert steps, "a caller can leave before the end"
+    assert not any(step.done or step.base.text or step.tuned.text for step in steps)
     assert only.done
     assert said(only.tuned) == said(answerer.answer(QUESTIONS[0], settings=settings))
 

@@ -41,7 +41,7 @@ def test_all_text_of_people_and_models_is_escaped() -> None:
         assert 'title="<' not in each
 
 
-def test_each_column_is_marked_against_the_first_and_has_its_own_colour() -> None:
+def test_each_column_is_marked_against_the_base_and_has_its_own_colour() -> None:
     said = {"base": "Lima", "tuned": "It is Lima", "run-2": "Lima it is"}
     three = [panes.Pane(system, answer(text)) for system, text in said.items()]
     html = panes.panes_html(three, done=True)
@@ -52,6 +52,8 @@ def test_each_column_is_marked_against_the_first_and_has_its_own_colour() -> Non
     assert "0.5 s · 4 tokens · 8 tokens/s" in first and 'class="copy"' in first
     two = panes.panes_html([panes.Pane("base", answer("No.")), three[1]], done=True)
     assert '<mark class="in-base">' in two
+    right = panes.panes_html([three[1], three[0]], done=True, prefix="blind-")
+    assert '<mark class="in-tuned">It is</mark> Lima' in right and "in-base" not in right
     long = "word " * 10_000
     assert "<mark" not in panes.panes_html([three[0], panes.Pane("tuned", answer(long))], done=True)
 
@@ -129,7 +131,7 @@ def test_only_what_the_page_offers_can_be_a_column(tmp_path: Path) -> None:
     chosen = asking.chosen_systems(engine, one, [two.id, "tuned", "/etc", far.id])
     assert chosen == ("tuned", two.id)
     for wrong in ([], ["base"], ["base", far.id], None):
-        with pytest.raises(ConfigError, match="two to 4 columns"):
+        with pytest.raises(ConfigError, match="2 to 4 columns"):
             asking.chosen_systems(engine, one, wrong)
 
 

@@ -64,7 +64,7 @@ def test_the_first_page_is_ready_to_start(page: Any, app: App) -> None:
     expect(page.locator("#data-card")).to_contain_text("tokens", timeout=SLOW)
     expect(page.locator("#slot")).to_contain_text("Press Start")
     page.get_by_role("tab", name="Compare").click()
-    expect(page.locator("#compare-status")).to_contain_text("no adapter yet")
+    expect(page.locator("#columns-message")).to_contain_text("no adapter yet")
     page.get_by_role("tab", name="Evaluate").click()
     expect(page.locator("#headline")).to_contain_text("no adapter yet")
 
@@ -157,29 +157,6 @@ def test_a_second_run_waits_for_its_turn_and_can_be_cancelled(page: Any, app: Ap
     idle(page)
     states = [run.status() for run in (first, second, third)]
     assert states == ["stopped", "finished", "stopped"]
-
-
-def test_answers_stand_side_by_side_with_marked_differences(page: Any, trained: runs.Run) -> None:
-    page.locator("#to-compare").click()
-    page.locator("#chips button").first.click()
-    expect(page.locator("#tuned-answer footer")).to_contain_text("ROUGE-L", timeout=SLOW)
-    for pane in ("#base-answer", "#tuned-answer"):
-        expect(page.locator(f"{pane} footer")).to_contain_text(re.compile(r"\d\.\d s · \d+ token"))
-    expect(page.locator("#reference")).to_contain_text("Reference")
-    expect(page.locator("#compare-panes mark").first).to_be_visible()
-
-    page.locator("#surprise").click()
-    expect(page.get_by_label("Question", exact=True)).not_to_have_value("")
-
-
-def test_html_in_a_question_is_text(page: Any, trained: runs.Run) -> None:
-    page.get_by_role("tab", name="Compare").click()
-    question = page.get_by_label("Question", exact=True)
-    question.fill("Repeat: <img src=x onerror='window.broken=1'> ${1+1} {{value}}")
-    page.locator("#ask").click()
-    expect(page.locator("#tuned-answer footer")).to_contain_text("token", timeout=SLOW)
-    expect(page.locator("#compare-status .note")).to_have_count(0)
-    assert page.evaluate("window.broken") is None
 
 
 def test_scores_are_made_reopened_and_taken_away(

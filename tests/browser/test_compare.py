@@ -5,53 +5,73 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import expect
 
+from qa_lora import runs
+from qa_lora.config import TrainConfig
 from qa_lora.votes import list_votes
+from tests.browser.conftest import ROOT
+from tests.lively import make_adapter
 
 if TYPE_CHECKING:
     from tests.browser.conftest import App
 
 pytestmark = pytest.mark.browser
 
-SLOW = 120_000
+SLOW = 60_000
 EVIL = "Repeat: <img src=x onerror='window.broken=1'> **bold** <script>window.broken=1</script>"
 
 
 @pytest.fixture(scope="module")
 def ready(app: App) -> App:
-    """The app with two runs on pocket: one trained, and a copy of it as the older one."""
-    command = [sys.executable, "-m", "qa_lora", "train", "--model", "pocket", "--data", "atlas"]
-    options = {"max-steps": 6, "probe-rows": 0, "score-rows": 0, "learning-rate": 0.003}
-    for name, value in {**options, "runs-dir": app.runs_dir}.items():
-        command += [f"--{name}", str(value)]
-    subprocess.run(command, check=True, capture_output=True)
-    run = app.runs()[0]
-    shutil.copytree(run.path, run.path.with_name("2000-01-01-000000-older"))
+    """The app with two runs on pocket that have adapters of different weights."""
+    for name, seed in (("older", 1), ("newer", 2)):
+        run = runs.create(TrainConfig(name=name), app.runs_dir)
+        make_adapter(ROOT / "qa_lora" / "bundled" / "pocket", run.adapter, seed=seed)
     return app
 
 
-@pytest.fixture
-def compare(ready: App, new_page: Callable[..., Any]) -> Callable[..., Any]:
-    """Opens the Compare tab of a visitor, in one of its parts."""
-
-    def open_part(part: str = "Ask") -> Any:
-        page = new_page()
+@pytest.fixture(scope="module")
+def visitors(ready: App, browser: Any) -> Iterator[list[Any]]:
+    """The Compare tabs of two visitors; each test goes on where the one before it stopped."""
+    pages = []
+    for _ in range(2):
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(ready.url)
+        page.locator("#data-card .card").wait_for()
         page.get_by_role("tab", name="Compare").click()
         page.locator("#chips button").first.wait_for()
-        if part != "Ask":
-            page.get_by_role("tab", name=part, exact=True).click()
-        return page
+        pages.append(page)
+    yield pages
+    for page in pages:
+        page.context.close()
 
-    return open_part
+
+@pytest.fixture
+def compare(visitors: list[Any]) -> Callable[..., Any]:
+    """Shows a part of the first visitor's Compare tab."""
+
+    def show(part: str) -> Any:
+        visitors[0].get_by_role("tab", name=part, exact=True).click()
+        return visitors[0]
+
+    return show
+
+
+def ask(page: Any, question: str) -> None:
+    """Ask, and wait for the whole answer."""
+    page.get_by_label("Question", exact=True).fill(question)
+    page.evaluate("document.querySelector('#compare-panes .panes').removeAttribute('data-done')")
+    page.locator("#ask").click()
+    expect(page.locator("#compare-panes .panes[data-done]")).to_be_visible(timeout=SLOW)
 
 
 def intact(page: Any) -> None:
@@ -63,52 +83,52 @@ def intact(page: Any) -> None:
 def test_three_columns_answer_together_with_differences_scores_and_effect(
     compare: Callable[..., Any],
 ) -> None:
-    page = compare()
+    page = compare("Ask")
     page.locator("#columns input").click()
-    page.get_by_role("option", name=re.compile("older")).click()
+    page.get_by_role("option", name=re.compile("-(older|newer)")).click()
     page.keyboard.press("Escape")
     page.locator("#chips button").first.click()
     for pane in ("base", "tuned", "other-1"):
         footer = page.locator(f"#{pane}-answer footer")
         expect(footer).to_contain_text(re.compile(r"tokens/s.*ROUGE-L \d\.\d\d"), timeout=SLOW)
-    assert (
-        page.locator("#tuned-answer .text").inner_text()
-        == page.locator("#other-1-answer .text").inner_text()
-    )
+    texts = page.locator("#compare-panes .answer .text").all_inner_texts()
+    assert len(set(texts)) == 3, "three systems, three answers"
     expect(page.locator("#reference")).to_contain_text("Reference")
     expect(page.locator("#effect .effect")).to_have_count(2, timeout=SLOW)
     expect(page.locator("#effect")).to_contain_text(re.compile(r"mean KL \d+\.\d\d nats"))
 
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#tuned-answer .copy").click()
     expect(page.locator("#tuned-answer .copy")).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == page.locator("#tuned-answer .text").text_content()
 
+    page.locator("#columns .token-remove").nth(2).click()
+    expect(page.locator("#effect .effect")).to_have_count(1)
+
 
 def test_bad_questions_get_a_sentence_and_html_is_text(compare: Callable[..., Any]) -> None:
-    page = compare()
+    page = compare("Ask")
     question, status = page.get_by_label("Question", exact=True), page.locator("#compare-status")
     for blank in ("", "   "):
         question.fill(blank)
         page.locator("#ask").click()
         expect(status).to_contain_text("There is no question yet")
-    question.fill(EVIL)
-    page.locator("#ask").click()
-    expect(page.locator("#tuned-answer footer")).to_contain_text("token", timeout=SLOW)
+    ask(page, EVIL)
     intact(page)
 
     # As a caller does who does not keep to the page's own limit.
     page.evaluate("document.querySelector('#question textarea').removeAttribute('maxlength')")
-    question.fill("why " * 25_000)
-    page.locator("#ask").click()
-    expect(status).to_contain_text("first 20,000 of the question's 100,000", timeout=SLOW)
+    ask(page, "why " * 25_000)
+    expect(status).to_contain_text("first 20,000 of the question's 100,000")
 
     page.get_by_role("button", name="How answers are made").click()
     page.get_by_label("Longest answer").fill("0")
     question.fill("Who?")
     page.locator("#ask").click()
     expect(status).to_contain_text("max_new_tokens must be between 1 and 8192")
+    page.get_by_label("Longest answer").fill("40")
+    ask(page, "Who?")
+    expect(page.locator("#compare-status .note")).to_have_count(0)
 
 
 def test_a_chat_goes_on_and_its_turns_are_text(compare: Callable[..., Any]) -> None:
@@ -146,12 +166,10 @@ def test_a_blind_vote_is_blind_then_named_counted_and_kept(
     compare: Callable[..., Any], ready: App
 ) -> None:
     page = compare("Blind test")
-    said: list[str] = []
-    page.on("response", lambda r: said.append(r.url))
     page.get_by_label("Question of your own").fill(EVIL)
     page.locator("#blind-ask").click()
     expect(page.locator("#vote-0")).to_be_enabled(timeout=SLOW)
-    shown = page.locator("#blind-part, #blind-panes").last.inner_html()
+    shown = page.locator("#blind-panes").inner_html()
     assert not re.search("base|tuned|token", shown, re.IGNORECASE)
     intact(page)
     page.locator("#blind-drawn").click()
@@ -177,17 +195,19 @@ def test_a_blind_vote_is_blind_then_named_counted_and_kept(
     expect(page.locator("#blind-tally tbody tr")).to_contain_text("Fine-tuned against Base")
 
 
-def test_a_second_visitor_sees_the_line_and_stop_frees_it(compare: Callable[..., Any]) -> None:
-    first, second = compare(), compare()
-    first.get_by_role("button", name="How answers are made").click()
-    first.get_by_label("Longest answer").fill("8000")
-    first.get_by_label("Shortest answer").fill("7000")
-    first.locator("#chips button").first.click()
-    words = first.locator("#tuned-answer .text")
+def test_another_visitor_sees_the_line_and_stop_frees_it(
+    compare: Callable[..., Any], visitors: list[Any]
+) -> None:
+    page, other = compare("Ask"), visitors[1]
+    other.get_by_role("button", name="How answers are made").click()
+    other.get_by_label("Longest answer").fill("8000")
+    other.get_by_label("Shortest answer").fill("7000")
+    other.locator("#chips button").first.click()
+    words = other.locator("#tuned-answer .text")
     expect(words).to_contain_text(re.compile(r"\w+ \w+"), timeout=SLOW)
-    second.locator("#chips button").first.click()
-    expect(second.locator("#compare-status")).to_contain_text("You are next")
-    first.locator("#stop-answer").click()
-    expect(first.locator("#compare-status")).to_contain_text("Stopped")
+    page.locator("#chips button").first.click()
+    expect(page.locator("#compare-status")).to_contain_text("You are next")
+    other.locator("#stop-answer").click()
+    expect(other.locator("#compare-status")).to_contain_text("Stopped")
     expect(words).to_contain_text(re.compile(r"\w+ \w+"))
-    expect(second.locator("#tuned-answer footer")).to_contain_text("ROUGE-L", timeout=SLOW)
+    expect(page.locator("#tuned-answer footer")).to_contain_text("ROUGE-L", timeout=SLOW)

@@ -151,9 +151,7 @@ def chosen_systems(engine: Engine, run: Run, columns: Sequence[str] | None) -> t
     offered = ["base", "tuned", *other_runs(engine, run)]
     systems = tuple(name for name in offered if name in (columns or ()))
     if not 2 <= len(systems) <= MAX_COLUMNS:
-        raise ConfigError(
-            f"Choose two to {MAX_COLUMNS} columns to compare (chosen: {len(systems)})."
-        )
+        raise ConfigError(f"Choose 2 to {MAX_COLUMNS} columns to compare (chosen: {len(systems)}).")
     return systems
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -82,6 +82,8 @@ class Controls:
     message: Any
     effect: Any
     settings: dict[str, Any]
+    measured: dict[tuple[tuple[str, float], ...], Effect] = field(default_factory=dict)
+    """Effects by the adapters that they were measured with: once for all pages."""
 
     def inputs(self) -> list[Any]:
         """What every handler that asks takes last: the columns, then the settings."""
@@ -102,9 +104,9 @@ def build_controls() -> Controls:
             )  # fmt: skip
             message = gr.HTML("", elem_id="columns-message", js_on_load=None)
         with gr.Column(scale=6, min_width=300):
-            with gr.Accordion("How answers are made", open=False, elem_id="how"):
-                settings = _build_settings()
-            effect = gr.HTML("", elem_id="effect", js_on_load=None)
+            effect = gr.HTML(effect_html({}), elem_id="effect", js_on_load=None)
+    with gr.Accordion("How answers are made", open=False, elem_id="how"):
+        settings = _build_settings()
     return Controls(columns, message, effect, settings)
 
 
@@ -116,7 +118,7 @@ def _build_settings() -> dict[str, Any]:
             elem_id="make-do_sample",
         )
     }  # fmt: skip
-    with gr.Row(elem_classes="knobs two"):
+    with gr.Row(elem_classes="knobs four"):
         for name in SETTINGS[1:]:
             label, value, step, info = NUMBERS[name]
             settings[name] = gr.Number(
@@ -141,19 +143,20 @@ def offered_columns(
         return {
             controls.columns: gr.Dropdown(choices=_choices([]), value=FIRST),
             controls.message: note(NO_ADAPTER),
-            controls.effect: "",
+            controls.effect: effect_html({}),
         }
     try:
         others = other_runs(engine, run)
         longest = run.config().max_new_tokens
     except QALoRAError as error:
-        return {controls.message: note(str(error), "bad"), controls.effect: ""}
+        return {controls.message: note(str(error), "bad"), controls.effect: effect_html({})}
     choices = _choices(others)
     kept = [value for _, value in choices if value in (chosen or ())]
+    kept = kept if len(kept) > 1 else FIRST
     return {
-        controls.columns: gr.Dropdown(choices=choices, value=kept if len(kept) > 1 else FIRST),
+        controls.columns: gr.Dropdown(choices=choices, value=kept),
         controls.message: "",
-        controls.effect: "",
+        controls.effect: effect_html(_known_effects(engine, controls, run, kept)),
         controls.settings["max_new_tokens"]: longest,
     }
 
@@ -170,7 +173,6 @@ def wire_controls(
         answered: Events that end with an answer: then the adapters' effect is measured, once.
         stops: The flags of Stop.
     """
-    known: dict[tuple[tuple[str, float], ...], Effect] = {}
 
     def sampling_changed(sampling: bool) -> dict[Any, Any]:
         """Only while words are drawn do the drawing's settings count."""
@@ -183,8 +185,7 @@ def wire_controls(
         try:
             run = usable_run(engine, run_id)
             systems = [s for s in chosen_systems(engine, run, columns) if s != "base"]
-            keys = {system: _key(engine, run, system) for system in systems}
-            found = {system: known[key] for system, key in keys.items() if key in known}
+            found = _known_effects(engine, controls, run, systems)
             yield {controls.message: "", controls.effect: effect_html(found)}
             questions = held_out(engine, run.id)
             missing = [system for system in systems if system not in found]
@@ -204,7 +205,7 @@ def wire_controls(
                         if not spread or stop.is_set():
                             break
                         effect = measure_effect(step.answerer, spread, system=system)
-                        known[keys[system]] = found[system] = effect
+                        controls.measured[_key(engine, run, system)] = found[system] = effect
                         yield {controls.effect: effect_html(found)}
         except QALoRAError as error:
             yield {controls.message: note(str(error), "warn")}
@@ -219,6 +220,14 @@ def wire_controls(
     controls.columns.input(effects, taken, shown, trigger_mode="always_last", **quiet)
     for event in answered:
         event.then(effects, taken, shown, **quiet)
+
+
+def _known_effects(
+    engine: Engine, controls: Controls, run: Run, systems: Sequence[str]
+) -> dict[str, Effect]:
+    """The effects of those systems that have been measured as they are now."""
+    keys = {system: _key(engine, run, system) for system in systems if system != "base"}
+    return {s: controls.measured[key] for s, key in keys.items() if key in controls.measured}
 
 
 def _key(engine: Engine, run: Run, system: str) -> tuple[tuple[str, float], ...]:

@@ -76,7 +76,7 @@ def kinds(systems: Sequence[str]) -> dict[str, str]:
 def panes_html(
     panes: Sequence[Pane], *, done: bool = False, waiting: bool = False, prefix: str = ""
 ) -> str:
-    """The columns side by side; once done, with what differs from the first column marked.
+    """The columns side by side; once done, with what differs from the base's marked.
 
     Args:
         panes: One a column.
@@ -84,9 +84,11 @@ def panes_html(
         waiting: Whether answers that are not there yet are on their way.
         prefix: Of the columns' ids, so that two such rows can stand on one page.
     """
-    of_kind = kinds([pane.system for pane in panes])
+    systems = [pane.system for pane in panes]
+    of_kind = kinds(systems)
     texts = [pane.answer.text if pane.answer else "" for pane in panes]
-    bodies = _marked_bodies(texts) if done else [escape(text) for text in texts]
+    first = systems.index("base") if "base" in systems else 0
+    bodies = _marked_bodies(texts, first) if done else [escape(text) for text in texts]
     columns = []
     for pane, body in zip(panes, bodies, strict=True):
         if not body:
@@ -105,7 +107,8 @@ def panes_html(
             f'<header><h3 title="{title}">{title}</h3>{copy}</header><div class="text">{body}</div>'
             f"<footer>{_footer(pane) or '&nbsp;'}</footer></div>"
         )
-    return f'<div class="panes n{len(columns)}">{"".join(columns)}</div>'
+    ended = " data-done" if done else ""
+    return f'<div class="panes n{len(columns)}"{ended}>{"".join(columns)}</div>'
 
 
 def unnamed_html(answers: Sequence[str] | None, waiting: bool = False) -> str:
@@ -129,13 +132,14 @@ def unnamed_html(answers: Sequence[str] | None, waiting: bool = False) -> str:
     return f'<div class="panes n2">{"".join(columns)}</div>'
 
 
-def _marked_bodies(texts: Sequence[str]) -> list[str]:
-    """Each text against the first one; the first against the second if they are only two."""
+def _marked_bodies(texts: Sequence[str], first: int) -> list[str]:
+    """Each text against the one at `first`; that one against the other if they are only two."""
     if len(texts) < 2 or max(map(len, texts)) > MARK_LIMIT:
         return [escape(text) for text in texts]
-    pairs = [marked(texts[0], text) for text in texts[1:]]
-    first = pairs[0][0] if len(texts) == 2 else escape(texts[0])
-    return [first, *(right for _, right in pairs)]
+    pairs = [marked(texts[first], text) for text in texts]
+    bodies = [right for _, right in pairs]
+    bodies[first] = pairs[1 - first][0] if len(texts) == 2 else escape(texts[first])
+    return bodies
 
 
 def _footer(pane: Pane) -> str:

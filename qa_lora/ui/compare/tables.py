@@ -17,6 +17,11 @@ __all__ = ["effect_html", "probe_table", "progress_html", "tally_html"]
 
 def effect_html(effects: Mapping[str, Effect]) -> str:
     """What each adapter changes; a warning where it changes nothing."""
+    if not effects:
+        return (
+            '<p class="effect">What each adapter does to its base is measured after the first '
+            "answer.</p>"
+        )
     of_kind = kinds(["base", *effects])
     lines = []
     for system, effect in effects.items():
