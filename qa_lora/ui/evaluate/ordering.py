@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from qa_lora.errors import ConfigError, QALoRAError
-from qa_lora.locate import same_base
 from qa_lora.runs import Run
 from qa_lora.turns import ordinal
 from qa_lora.ui.data_card import keep_upload
@@ -27,14 +26,21 @@ MOST_ADAPTERS = 4
 
 def other_runs(engine: Engine, run: Run) -> list[str]:
     """The ids of other runs whose adapters are on the same base, newest first."""
+    others = [
+        item.run for item in engine.listed() if item.run.id != run.id and item.run.has_adapter()
+    ]
+    if not others:
+        return []
+    engine.warm_up()
+    from qa_lora.locate import same_base
+
     found = []
     with suppress(QALoRAError):
         model = run.config().model
-        for item in engine.listed():
-            if item.run.id != run.id and item.run.has_adapter():
-                with suppress(QALoRAError):  # a run whose settings cannot be read
-                    if same_base(item.run.config().model, model):
-                        found.append(item.run.id)
+        for other in others:
+            with suppress(QALoRAError):  # a run whose settings cannot be read
+                if same_base(other.config().model, model):
+                    found.append(other.id)
     return found
 
 
