@@ -89,8 +89,8 @@ def _against_base(
     least = gain.get("detectable")
     if least:
         text += (
-            f" So few questions show a difference of {least:.2f} or more; score more of them to "
-            "see a smaller one."
+            f" With so many questions only a difference of {least:.2f} or more would show; score "
+            "more of them to see a smaller one."
         )
     return "unclear", text
 

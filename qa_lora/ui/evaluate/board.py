@@ -90,7 +90,7 @@ def board_html(
         f'<div class="card"><h3>{len(board.standings):,} run{"s" * (len(board.standings) != 1)} on '
         f"the same {board.rows:,} question{'s' * (board.rows != 1)}</h3>"
         '<div class="scroll" tabindex="0"><table class="metrics board"><thead><tr><th></th>'
-        f"<th>Run</th><th class='n base'>Base</th><th class='n tuned'>{name}</th>"
+        f"<th>Run</th><th class='n tuned'>{name}</th><th class='n base'>Base</th>"
         f"<th class='n'>{term('Gain', STATISTICS['95 % interval'])}</th>"
         f"<th class='drawn'>from {-reach:g} to {reach:+g}</th>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{alone}{note}</div>"
@@ -125,7 +125,7 @@ def _row(
     chosen = ' class="in-view"' if each.run.id == in_view else ""
     return (
         f"<tr{chosen}><td class='n'>{place + 1}</td><td>{mark}{escape(each.run.id)}{older}</td>"
-        f"<td class='n base'>{_number(base)}</td><td class='n tuned'><b>{_number(score)}</b></td>"
+        f"<td class='n tuned'><b>{_number(score)}</b></td><td class='n base'>{_number(base)}</td>"
         f"<td class='n'>{written}</td><td>{drawn}</td>{settings}</tr>"
     )
 

@@ -16,6 +16,8 @@ from qa_lora.ui.words import note
 
 __all__ = ["Form", "build_form", "wire_form"]
 
+OTHERS = "Up to four; they answer the same questions."
+
 
 @dataclass(frozen=True)
 class Form:
@@ -41,19 +43,23 @@ def build_form() -> Form:
     """Lay the form out."""
     with gr.Row(equal_height=False, elem_id="evaluate-form"):
         split = gr.Dropdown(
-            SPLITS, value="test", label="Questions", elem_id="split", min_width=220, scale=3,
+            SPLITS, value="test", label="Questions",
+            info="A split of the run's data, or your file.",
+            elem_id="split", min_width=220, scale=3,
             # An upload of another page is not in this one's list; what comes in is checked.
             allow_custom_value=True,
         )  # fmt: skip
         adapters = gr.Dropdown(
-            [], value=[], label="Other adapters of the same base", multiselect=True,
-            elem_id="adapters", min_width=220, scale=4, allow_custom_value=True, interactive=True,
+            [], value=[], label="Other adapters of the same base", info=OTHERS, multiselect=True,
+            elem_id="adapters", min_width=260, scale=4, allow_custom_value=True, interactive=True,
         )  # fmt: skip
         rows = gr.Number(
-            200, label="At most, rows", precision=None, placeholder="all", elem_id="rows",
-            min_width=90, scale=1,
+            200, label="At most, rows", info="Empty: all.", placeholder="all",
+            elem_id="rows", min_width=90, scale=1,
         )  # fmt: skip
-        seed = gr.Number(0, label="Draw seed", elem_id="draw-seed", min_width=90, scale=1)
+        seed = gr.Number(
+            0, label="Draw seed", info="Of those rows.", elem_id="draw-seed", min_width=90, scale=1
+        )
     with gr.Row(equal_height=False, elem_id="evaluate-buttons"):
         start = gr.Button("Score", variant="primary", elem_id="score", min_width=110)
         cancel = gr.Button("Cancel", elem_id="cancel-score", min_width=110, interactive=False)
@@ -162,7 +168,7 @@ def wire_form(
         found = engine.find(run_id)
         others = other_runs(engine, found) if found else []
         kept = [name for name in chosen or () if name in others]
-        info = None if others else "No other run of this base has an adapter yet."
+        info = OTHERS if others else "No other run of this base has an adapter yet."
         return {
             form.adapters: gr.Dropdown(choices=others, value=kept, info=info),
             form.message: "",

@@ -33,11 +33,10 @@ def plots(report: Report, *, metric: str = "rougeL") -> dict[str, tuple[str, str
         By title, the name of the file without an ending, and the SVG.
     """
     found: dict[str, tuple[str, str]] = {}
-    several = len(report.systems) > 2
     name = LABELS.get(metric, metric)
     for place, system in enumerate(report.systems[1:]):
-        who = f" of {system}" if several else ""
-        end = f"-{place + 1}" if several else ""
+        who = _who(report, system)
+        end = f"-{place + 1}" if who else ""
         found[f"Difference{who} from the base"] = (
             f"differences{end}",
             interval_plot(report, system),
@@ -55,7 +54,7 @@ def plots(report: Report, *, metric: str = "rougeL") -> dict[str, tuple[str, str
             if len(parts) > 1:
                 found[f"Gain{who} in {name} by {by}"] = (
                     f"{by.replace(' ', '-')}{end}",
-                    slice_plot(parts, f"Gain in {name} by {by}"),
+                    slice_plot(parts, f"Gain{who} in {name} by {by}"),
                 )
     return found
 
@@ -65,7 +64,7 @@ def interval_plot(report: Report, system: str = TUNED) -> str:
     gains = [(m, g) for m in report.metrics if (g := report.differences[system].get(m))]
     return _intervals(
         [(LABELS.get(m, m), g["mean"], g["low"], g["high"]) for m, g in gains],
-        "Difference from the base, 95 % interval",
+        f"Difference{_who(report, system)} from the base, 95 % interval",
     )
 
 
@@ -97,7 +96,7 @@ def gain_plot(report: Report, metric: str, system: str = TUNED) -> str:
         )
     body += _text(LEFT + (WIDTH - LEFT - RIGHT) / 2, height - 14, "questions, sorted", "middle")
     name = LABELS.get(metric, metric)
-    return _svg(f"Gain in {name} of each question", body, height)
+    return _svg(f"Gain{_who(report, system)} in {name} of each question", body, height)
 
 
 def scatter_plot(report: Report, metric: str, system: str = TUNED) -> str:
@@ -124,7 +123,12 @@ def scatter_plot(report: Report, metric: str, system: str = TUNED) -> str:
         )
     name = LABELS.get(metric, metric)
     body += _text(LEFT + wide / 2, height - 10, "base (across), adapter (up)", "middle")
-    return _svg(f"{name}, a dot a question", body, height)
+    return _svg(f"{name}{_who(report, system)} against the base, a dot a question", body, height)
+
+
+def _who(report: Report, system: str) -> str:
+    """Whose it is, where that is not clear."""
+    return f" of {system}" if len(report.systems) > 2 else ""
 
 
 def _intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> str:

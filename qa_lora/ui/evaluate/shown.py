@@ -188,11 +188,11 @@ def _numbers(folder: Path, number: int, changed: int) -> str:
     except QALoRAError:
         return f"{number}: damaged"
     gain = report.difference["rougeL"]["mean"]
-    of = "" if report.complete else f" of {report.asked:,} (stopped)"
+    of, stopped = ("", "") if report.complete else (f" of {report.asked:,}", " (stopped)")
     what = str(report.settings.get("data", "file")) if report.split == "file" else report.split
     others = len(report.systems) - 2
     more = f", {others} other adapter{'s' * (others > 1)}" if others else ""
-    return f"{number}: {what}, {report.rows:,}{of} questions, ROUGE-L {gain:+.2f}{more}"
+    return f"{number}: {what}, {report.rows:,}{of} questions{stopped}, ROUGE-L {gain:+.2f}{more}"
 
 
 def wire_results(run: Any, tab: Results, shown: Shown, quiet: dict[str, Any]) -> None:
