@@ -125,7 +125,7 @@ def usual_tokens(model: PeftModel) -> int:
     """
     base: Any = model.get_base_model()
     config, kind = base.config, "cpu" if model.device.type == "cpu" else "gpu"
-    layers = int(getattr(config, "num_decoder_layers", None) or getattr(config, "num_layers", 12))
+    layers: Any = getattr(config, "num_decoder_layers", None) or getattr(config, "num_layers", 12)
     width: int = getattr(config, "num_heads", 12) * getattr(config, "d_kv", 64)
     bytes_of_a_token: int = 2 * layers * width * base.dtype.itemsize
     return max(1, BATCH_BYTES[kind] // bytes_of_a_token)
