@@ -373,7 +373,7 @@ class Answerer:
             settings: How; the run's own settings if None.
             should_stop: Asked every few tokens; when true, no more questions are begun.
             batch_tokens: Prompt and answer tokens in one batch, so that memory stays bounded; by
-                the kind of device if None.
+                model and device if None.
 
         Yields:
             The example's index and the systems' answers; longest prompts first.

@@ -78,13 +78,14 @@ def encode_texts(
 
     Args:
         tokenizer: That of the model.
-        texts: Any texts. Halves of characters, which no tokenizer takes, become U+FFFD.
+        texts: Any texts. Halves of characters, which no tokenizer takes, become U+FFFD; so do the
+            private characters that stand for white space inside a tokenizer with tokens for it.
         limit: Longer rows lose their end, their end token kept; None for any length.
     """
     if not texts:
         return []
-    plain = [_whole_characters(text) for text in texts]
     way = _Way.of(tokenizer)
+    plain = [_whole_characters(text).translate(way.marks) for text in texts]
     rows = way.ids(plain)
     for i, ids in enumerate(rows):
         if not way.controls.isdisjoint(ids[way.before : len(ids) - way.after]):
@@ -111,16 +112,21 @@ class _Way:
     """Control tokens that the tokenizer puts before a text."""
     after: int
     """And behind it."""
+    marks: dict[int, str]
+    """What stands in for characters that mean something inside the tokenizer alone."""
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> _Way:
         if tokenizer not in _WAYS:
+            from qa_lora.whitespace import MARKS, new_ids
+
             bare = tokenizer("a", add_special_tokens=False)["input_ids"]
             framed = tokenizer("a")["input_ids"]
             before = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
             after = len(framed) - before - len(bare)
             controls = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-            _WAYS[tokenizer] = cls(_encoder(tokenizer), controls, before, after)
+            marks = dict.fromkeys(map(ord, MARKS), "\ufffd") if new_ids(tokenizer) else {}
+            _WAYS[tokenizer] = cls(_encoder(tokenizer), controls, before, after, marks)
         return _WAYS[tokenizer]
 
 

@@ -10,8 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from qa_lora.bleu_chrf import BLEU_ORDER, CHRF_ORDER, CorpusStats, bleu_of, chrf_of
 from qa_lora.lcs import lcs_length, places_of, union_hits
 from qa_lora.text_words import bleu_words, rouge_words, squad_words
 
@@ -39,39 +40,8 @@ METRICS = (
 """What :func:`score` gives, each between 0 and 1, of which more is better."""
 
 _SKIP_GAP = 4
-_BLEU_ORDER, _CHRF_ORDER, _CHRF_BETA = 4, 6, 2
 _BLOCK = 1_000
 """Answers whose words are in memory together."""
-
-
-@dataclass(frozen=True)
-class CorpusStats:
-    """Counts of which BLEU and chrF of many answers taken as one text are made; they add up."""
-
-    bleu: tuple[int, ...] = (0,) * (2 + 2 * _BLEU_ORDER)
-    """Words of the answers and of the references, n-grams right, n-grams given."""
-    chrf: tuple[int, ...] = (0,) * (3 * _CHRF_ORDER)
-    """For each order the n-grams of the answers, of the references, and common ones."""
-
-    def __add__(self, other: CorpusStats) -> CorpusStats:
-        return CorpusStats.total([self, other])
-
-    @classmethod
-    def total(cls, parts: Sequence[CorpusStats]) -> CorpusStats:
-        """All parts together."""
-        if not parts:
-            return cls()
-        return cls(
-            tuple(map(sum, zip(*(part.bleu for part in parts), strict=True))),
-            tuple(map(sum, zip(*(part.chrf for part in parts), strict=True))),
-        )
-
-    def scores(self) -> dict[str, float]:
-        """Sacrebleu's corpus BLEU and chrF with its default settings, from 0 to 1."""
-        import numpy as np
-
-        chrf = np.array(self.chrf).reshape(1, _CHRF_ORDER, 3)
-        return {"bleu": _bleu(self.bleu, effective_order=False), "chrf": float(_chrf(chrf)[0])}
 
 
 @dataclass(frozen=True)
@@ -256,20 +226,20 @@ class _Block:
 
         ids = _arrays(_numbered([bleu_words(text) for text in self.texts]))
         sizes = np.array([len(each) for each in ids])
-        orders = np.arange(_BLEU_ORDER)
+        orders = np.arange(BLEU_ORDER)
         given = np.maximum(sizes[:, None] - orders, 0)  # (texts, orders)
-        right = overlaps(ids, self.pairs, _BLEU_ORDER)
+        right = overlaps(ids, self.pairs, BLEU_ORDER)
         ours, theirs = sizes[self.answers], sizes[self.wanted]
         stats = np.column_stack([ours, theirs, right, given[self.answers]])
-        scores = np.array([_bleu(row, effective_order=True) for row in stats.tolist()])
+        scores = np.array([bleu_of(row, effective_order=True) for row in stats.tolist()])
 
         several = np.flatnonzero(self.sizes > 1)
         together = stats[self.starts]
         groups = [range(self.starts[i], self.starts[i] + self.sizes[i]) for i in several]
-        together[several, 2 : 2 + _BLEU_ORDER] = clipped_overlaps(
+        together[several, 2 : 2 + BLEU_ORDER] = clipped_overlaps(
             ids,
             [(self.pairs[group[0]][0], [self.pairs[at][1] for at in group]) for group in groups],
-            _BLEU_ORDER,
+            BLEU_ORDER,
         )
         for i, group in zip(several, groups, strict=True):
             length = ours[group[0]]
@@ -287,12 +257,12 @@ class _Block:
             for text in self.texts
         ]
         sizes = np.array([len(each) for each in ids])
-        held = np.maximum(sizes[:, None] - np.arange(_CHRF_ORDER), 0)
+        held = np.maximum(sizes[:, None] - np.arange(CHRF_ORDER), 0)
         ours, theirs = held[self.answers], held[self.wanted]
         stats = np.stack(
-            [np.where(theirs > 0, ours, 0), theirs, overlaps(ids, self.pairs, _CHRF_ORDER)], axis=2
+            [np.where(theirs > 0, ours, 0), theirs, overlaps(ids, self.pairs, CHRF_ORDER)], axis=2
         )  # (pairs, orders, 3)
-        scores = _chrf(stats)
+        scores = chrf_of(stats)
         best = [
             start + int(scores[start : start + size].argmax())
             for start, size in zip(self.starts, self.sizes, strict=True)
@@ -311,46 +281,6 @@ def _arrays(texts: Iterable[Sequence[int]]) -> list[Ids]:
     import numpy as np
 
     return [np.array(words, dtype=np.uint32) for words in texts]
-
-
-def _bleu(stats: Sequence[int], *, effective_order: bool) -> float:
-    """Sacrebleu's BLEU of counts, smoothed its default way, from 0 to 1."""
-    from sacrebleu.metrics import BLEU
-
-    ours, theirs, *counts = stats
-    found: Any = BLEU.compute_bleu(
-        counts[:_BLEU_ORDER],
-        counts[_BLEU_ORDER:],
-        ours,
-        theirs,
-        smooth_method="exp",
-        effective_order=effective_order,
-    )
-    return float(found.score) / 100
-
-
-def _chrf(stats: NDArray[np.int64]) -> NDArray[np.float64]:
-    """chrF2 of counts: mean precision and recall over the orders that both texts have.
-
-    Popović, "chrF: character n-gram F-score for automatic MT evaluation" (2015), as sacrebleu
-    computes it: orders 1 to 6, beta 2, white space left out.
-
-    Args:
-        stats: n-grams of answer and reference, and common ones, (rows, orders, 3).
-    """
-    import numpy as np
-
-    ours, theirs, common = np.moveaxis(stats, 2, 0)  # (rows, orders) each
-    both = (ours > 0) & (theirs > 0)
-    orders = np.maximum(both.sum(axis=1), 1)
-    precision = (np.where(both, common, 0) / np.maximum(ours, 1)).sum(axis=1) / orders
-    recall = (np.where(both, common, 0) / np.maximum(theirs, 1)).sum(axis=1) / orders
-    factor = _CHRF_BETA**2
-    below = factor * precision + recall
-    scores: NDArray[np.float64] = np.divide(
-        (1 + factor) * precision * recall, below, out=np.zeros_like(below), where=below > 0
-    )
-    return scores
 
 
 def rouge_su4(prediction: str, reference: str, *, stem: bool = True) -> float:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from qa_lora.decoding import BATCH_TOKENS, answer_all
+from qa_lora.decoding import answer_all, usual_tokens
 from qa_lora.encoding import Prompt
 from qa_lora.following import follow
 from qa_lora.generation import Answer, GenerationSettings
@@ -83,10 +83,9 @@ def answer_rows(
         rows: For each question a prompt for each of them.
         settings: How answers are generated.
         should_stop: Asked every few tokens. Questions whose answers are all there by then come.
-        batch_tokens: Prompt and answer tokens in a batch; by the kind of device if None.
+        batch_tokens: Prompt and answer tokens in a batch; `usual_tokens` if None.
     """
-    kind = "cpu" if one.model.device.type == "cpu" else "gpu"
-    budget = (batch_tokens or BATCH_TOKENS[kind]) // settings.num_beams
+    budget = (batch_tokens or usual_tokens(one.model)) // settings.num_beams
     lengths = [max(len(prompt.ids) for prompt in row) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: -lengths[i])
     while order and not should_stop():

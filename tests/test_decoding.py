@@ -12,9 +12,9 @@ import torch
 
 from qa_lora.adapters import attach_lora
 from qa_lora.data.example import QAExample
-from qa_lora.decoding import answer_all, many
+from qa_lora.decoding import answer_all, many, usual_tokens
 from qa_lora.decoding.greedy import GreedyBatch
-from qa_lora.decoding.model import TokenRows
+from qa_lora.decoding.model import StepModel, TokenRows
 from qa_lora.decoding.support import why_not
 from qa_lora.encoding import Prompt, fit_prompts
 from qa_lora.errors import ModelError
@@ -301,3 +301,21 @@ def test_a_budget_bounds_the_rows_of_a_batch(tied: Path, monkeypatch: pytest.Mon
     assert all(rows * (longest + 34) <= 400 for rows, longest in made)
     assert [longest for _, longest in made] == sorted((n for _, n in made), reverse=True)
     assert len(made) < len(QUESTIONS)
+
+
+def test_weights_are_joined_once_and_take_no_room_of_their_own(tied: Path) -> None:
+    model, _ = make(tied)
+    attention = model.get_base_model().encoder.block[0].layer[0].SelfAttention
+    parts = [attention.q.base_layer.weight, attention.k.weight, attention.v.base_layer.weight]
+    first = StepModel(model, None).encoder[0][0].q.weight
+    places = [part.data_ptr() for part in parts]
+    assert places[0] == first.data_ptr()
+    assert StepModel(model, "default").encoder[0][0].q.weight.data_ptr() == first.data_ptr()
+    assert [part.data_ptr() for part in parts] == places
+    assert torch.equal(first, torch.cat(parts))
+
+
+def test_the_usual_batch_fits_the_memory_meant_for_it(tied: Path) -> None:
+    model, _ = make(tied)
+    a_token = 2 * 2 * 32 * 4  # keys and values of two layers, 32 numbers of four bytes each
+    assert usual_tokens(model) == many.BATCH_BYTES["cpu"] // a_token

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -61,9 +61,10 @@ def test_without_the_tokens_it_is_lost() -> None:
 @given(
     st.lists(st.text(max_size=5), max_size=5).map(lambda words: " ".join(" ".join(words).split()))
 )
+@example("a \ue009 b\ue00ac")  # what stands for white space inside is text as any other
 @settings(deadline=None, max_examples=100)
 def test_all_other_text_has_the_ids_it_had(text: str) -> None:
-    assert KEEPING(text)["input_ids"] == PLAIN(text)["input_ids"]
+    assert encode_texts(KEEPING, [text], None) == encode_texts(PLAIN, [text], None)
 
 
 def test_the_tokenizer_is_plain_json(tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["BATCH_TOKENS", "answer_all"]
+__all__ = ["answer_all", "usual_tokens"]
 
-BATCH_TOKENS = {"cpu": 16_384, "gpu": 65_536}
-"""Prompt and answer tokens, padding included, that one batch may come to if no answer ends early.
+BATCH_BYTES = {"cpu": 800 << 20, "gpu": 8 << 30}
+"""Keys and values of one batch, if no answer ends early; about half of it as answers use to be.
 
-Their keys and values take 1.2 GB on a CPU for FLAN-T5 base in fp32, and on a GPU 13 GB for FLAN-T5
-large in fp32 or XL in bf16; about half of it where answers end as they use to.
+A small model is given more rows for it than a large one: its steps cost little beside what each
+step costs whatever the rows, and the last answers of a batch take as many steps as all of them.
 """
 
 STEPS_BETWEEN_LOOKS = {"cpu": 1, "gpu": 8}
@@ -61,8 +61,8 @@ def answer_all(
         prompts: Whose notices become those of their answers.
         settings: How answers are generated.
         adapter: The name of the adapter that answers; None for the untouched base.
-        batch_tokens: Bounds the memory of a batch, see BATCH_TOKENS; by the kind of device if
-            None. One prompt is always taken.
+        batch_tokens: Prompt and answer tokens, padding included, that one batch may come to, so
+            that memory stays bounded; :func:`usual_tokens` if None. One prompt is always taken.
         should_stop: Asked every few tokens. When it says so, the answers that have ended by then
             were all given, and no other one is; where `generate` does the work, those of its batch
             are not.
@@ -79,7 +79,7 @@ def answer_all(
             f"The model has no adapter {adapter}.", f"It has {', '.join(model.peft_config)}."
         )
     kind = "cpu" if model.device.type == "cpu" else "gpu"
-    budget = (batch_tokens or BATCH_TOKENS[kind]) // settings.num_beams
+    budget = (batch_tokens or usual_tokens(model)) // settings.num_beams
     waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))
     if not waiting:
         return
@@ -115,6 +115,20 @@ def answer_all(
             )
         budget = width * (len(batch) // 2)
         waiting = [i for place, i in enumerate(batch) if place not in answered] + waiting
+
+
+def usual_tokens(model: PeftModel) -> int:
+    """Prompt and answer tokens in one batch whose keys and values take BATCH_BYTES.
+
+    Args:
+        model: With its adapters. One that says not how large its keys are counts as FLAN-T5 base.
+    """
+    base = model.get_base_model()
+    config, kind = base.config, "cpu" if model.device.type == "cpu" else "gpu"
+    layers = int(getattr(config, "num_decoder_layers", 0) or getattr(config, "num_layers", 12))
+    width = int(getattr(config, "num_heads", 12) * getattr(config, "d_kv", 64))
+    of_token: int = 2 * layers * width * model.dtype.itemsize
+    return max(1, BATCH_BYTES[kind] // of_token)
 
 
 def _greedy(

@@ -15,7 +15,7 @@ from qa_lora.ui.compare import build_compare, wire_compare
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
 from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
-from qa_lora.ui.theme import STYLE, make_theme
+from qa_lora.ui.theme import STYLES, make_theme
 from qa_lora.ui.train import build_train
 from qa_lora.ui.train_events import show_run, shown_by, wire_train
 
@@ -28,7 +28,7 @@ def launch_options() -> dict[str, Any]:
     """How the app is launched, besides where it listens."""
     return {
         "theme": make_theme(),
-        "css_paths": [STYLE],
+        "css_paths": STYLES,
         "show_error": True,
         "run_history": False,
         "max_file_size": UPLOAD_LIMIT_BYTES,

@@ -17,7 +17,22 @@ import numpy as np
 
 from qa_lora.ui.series import Floats, downsample, smooth
 
-__all__ = ["HOVER", "Axis", "gain_chart", "loss_chart", "scatter_chart"]
+__all__ = [
+    "BASE",
+    "HOVER",
+    "INK",
+    "SIZE",
+    "TUNED",
+    "Axis",
+    "dots",
+    "figure",
+    "grid",
+    "key",
+    "line",
+    "loss_chart",
+    "step_axis",
+    "xy",
+]
 
 HOVER = Path(__file__).with_name("chart.js").read_text("utf-8")
 SIZE = 1000.0
@@ -92,23 +107,23 @@ def loss_chart(
     seen = [*losses, *(loss for _, loss in validation)]
     high = max(seen, default=1.0)
     down = Axis.logarithmic(min(seen, default=0.1), high) if log else Axis.linear(0.0, high)
-    across = _step_axis(max(total_steps, int(x[-1]) if len(x) else 1))
+    across = step_axis(max(total_steps, int(x[-1]) if len(x) else 1))
 
-    layers = [_grid(down)]
+    layers = [grid(down)]
     thin_x, thin_y = downsample(x, y)
     line_x, line_y = downsample(x, smooth(y, smoothing), 200)
     if smoothing > 0 and len(x):
-        layers.append(_line(thin_x, thin_y, across, down, TUNED, 1, opacity=0.3))
-        layers.append(_line(line_x, line_y, across, down, TUNED, 2.5))
+        layers.append(line(thin_x, thin_y, across, down, TUNED, 1, opacity=0.3))
+        layers.append(line(line_x, line_y, across, down, TUNED, 2.5))
     elif len(x):
-        layers.append(_line(thin_x, thin_y, across, down, TUNED, 2))
+        layers.append(line(thin_x, thin_y, across, down, TUNED, 2))
     if validation:
         vx = np.array([step for step, _ in validation], float)
         vy = np.array([loss for _, loss in validation], float)
         vx, vy = downsample(vx, vy, 200)
-        layers.append(_line(vx, vy, across, down, INK, 1.5, dash="5 4"))
+        layers.append(line(vx, vy, across, down, INK, 1.5, dash="5 4"))
         if len(vx) <= 60:
-            layers.append(_dots(vx, vy, across, down, INK, 7))
+            layers.append(dots(vx, vy, across, down, INK, 7))
     tips = [
         (across.place(a), down.place(b), f"step {int(a):,}: train loss {b:.4g}")
         for a, b in zip(line_x, line_y, strict=True)
@@ -117,74 +132,17 @@ def loss_chart(
         for a, b in validation[-200:]
     ]
     legend = (
-        f"<b>Loss</b>{_key('train', TUNED)}{_key('validation', INK, dot=True)}"
+        f"<b>Loss</b>{key('train', TUNED)}{key('validation', INK, dot=True)}"
         "<span title='Mean negative log-likelihood of a right token; lower is better.'>"
         "nats a token, lower is better</span>"
     )
-    return _figure(
+    return figure(
         "Train and validation loss over the steps", legend, layers, across, down, tips,
         height=280, x_label="optimizer step", waiting="" if seen else waiting,
     )  # fmt: skip
 
 
-def gain_chart(gains: Sequence[float], questions: Sequence[str], metric: str) -> str:
-    """Tuned minus base score of each question, sorted: how many got better, and how much."""
-    order = sorted(range(len(gains)), key=lambda i: gains[i])
-    y = np.array([gains[i] for i in order], float)
-    x = np.arange(1, len(y) + 1, dtype=float)
-    reach = max(0.1, float(np.abs(y).max(initial=0.0)))
-    down = Axis.linear(min(0.0, float(y.min(initial=0.0))) if (y < 0).any() else 0.0, reach, 4)
-    across = Axis(0.5, len(y) + 0.5, tuple(_few(len(y))))
-    zero = SIZE * (1 - down.place(0.0))
-    thin_x, thin_y = downsample(x, y)
-    better = _area(thin_x, np.maximum(thin_y, 0), across, down, zero, TUNED)
-    worse = _area(thin_x, np.minimum(thin_y, 0), across, down, zero, BASE)
-    axis = f'<line x1="0" x2="{SIZE:g}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="{INK}"/>'
-    up, same = int((y > 1e-9).sum()), int((np.abs(y) <= 1e-9).sum())
-    legend = (
-        f"<b>Gain of each question</b>{_key(f'{up} better', TUNED)}"
-        f"{_key(f'{len(y) - up - same} worse', BASE)}<span>{same} unchanged</span>"
-    )
-    tips = [
-        (across.place(a), down.place(b), f"{b:+.2f}  {questions[order[int(a) - 1]][:80]}")
-        for a, b in zip(thin_x, thin_y, strict=True)
-    ]
-    return _figure(
-        f"Gain in {metric} of each question, sorted", legend, [_grid(down), better, worse, axis],
-        across, down, tips, height=230, x_label=f"questions, sorted by gain in {metric}",
-    )  # fmt: skip
-
-
-def scatter_chart(
-    base: Sequence[float], tuned: Sequence[float], questions: Sequence[str], metric: str
-) -> str:
-    """One dot a question: base score across, tuned score up; above the diagonal tuning won."""
-    across = down = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
-    keep = np.linspace(0, len(base) - 1, min(len(base), 1500)).astype(int)
-    x, y = np.asarray(base, float)[keep], np.asarray(tuned, float)[keep]
-    diagonal = (
-        f'<line x1="0" y1="{SIZE:g}" x2="{SIZE:g}" y2="0" stroke="{BASE}" stroke-dasharray="5 4"/>'
-    )
-    dots = [
-        _dots(x[mask], y[mask], across, down, colour, 8, opacity=0.55)
-        for mask, colour in ((y >= x, TUNED), (y < x, BASE))
-    ]
-    tips = [
-        (float(a), float(b), f"base {a:.2f}, tuned {b:.2f}  {questions[i][:70]}")
-        for i, a, b in zip(keep, x, y, strict=True)
-    ]
-    legend = (
-        f"<b>Base against tuned</b>{_key('tuned better', TUNED, dot=True)}"
-        f"{_key('base better', BASE, dot=True)}"
-    )
-    return _figure(
-        f"{metric} of tuned against base, a dot a question", legend,
-        [_grid(down), diagonal, *dots], across, down, tips,
-        height=230, x_label=f"{metric} of base (across) and of tuned (up)",
-    )  # fmt: skip
-
-
-def _figure(
+def figure(
     label: str,
     legend: str,
     layers: Sequence[str],
@@ -196,6 +154,19 @@ def _figure(
     x_label: str,
     waiting: str = "",
 ) -> str:
+    """A chart of layers on each other, with axes, a legend and the texts of its points.
+
+    Args:
+        label: What it shows, for those who do not see it.
+        legend: HTML above it.
+        layers: SVG, in units of :data:`SIZE` from the upper left corner.
+        across: The axis below.
+        down: The axis at the left.
+        tips: (place across, place up, text) of points that tell their values.
+        height: Of the plot in pixels.
+        x_label: Below the axis.
+        waiting: What to say while there is nothing to draw.
+    """
     y_text = "".join(
         f'<span style="bottom:{down.place(t) * 100:.2f}%">{t:g}</span>' for t in down.ticks
     )
@@ -218,7 +189,8 @@ def _figure(
     )
 
 
-def _step_axis(total: int) -> Axis:
+def step_axis(total: int) -> Axis:
+    """An axis from 0 to the last optimizer step, which is written at it."""
     ticks = [t for t in Axis.linear(0, total).ticks if t <= total and t == int(t)]
     if total - ticks[-1] > total * 0.12:
         ticks.append(float(total))
@@ -227,16 +199,14 @@ def _step_axis(total: int) -> Axis:
     return Axis(0.0, float(max(total, 1)), tuple(ticks))
 
 
-def _few(count: int) -> list[float]:
-    return sorted({1.0, float(max(1, round(count / 2))), float(max(count, 1))})
-
-
-def _key(text: str, colour: str, *, dot: bool = False) -> str:
+def key(text: str, colour: str, *, dot: bool = False) -> str:
+    """An entry of a legend."""
     kind = "key dot" if dot else "key"
     return f'<span class="{kind}" style="--key:{colour}">{escape(text)}</span>'
 
 
-def _grid(down: Axis) -> str:
+def grid(down: Axis) -> str:
+    """A line at each tick of the axis at the left."""
     places = (SIZE * (1 - down.place(tick)) for tick in down.ticks)
     return "".join(
         f'<line x1="0" x2="{SIZE:g}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--grid)"/>'
@@ -244,14 +214,15 @@ def _grid(down: Axis) -> str:
     )
 
 
-def _xy(x: Floats, y: Floats, across: Axis, down: Axis) -> list[str]:
+def xy(x: Floats, y: Floats, across: Axis, down: Axis) -> list[str]:
+    """Points in the units of a figure's layers."""
     return [
         f"{SIZE * across.place(a):.1f} {SIZE * (1 - down.place(b)):.1f}"
         for a, b in zip(x, y, strict=True)
     ]
 
 
-def _line(
+def line(
     x: Floats,
     y: Floats,
     across: Axis,
@@ -262,30 +233,21 @@ def _line(
     opacity: float = 1.0,
     dash: str = "",
 ) -> str:
+    """A line through points."""
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     return (
-        f'<path d="M{"L".join(_xy(x, y, across, down))}" stroke="{colour}" stroke-width="{width:g}"'
+        f'<path d="M{"L".join(xy(x, y, across, down))}" stroke="{colour}" stroke-width="{width:g}"'
         f' opacity="{opacity:g}" stroke-linejoin="round"{dashed}/>'
     )
 
 
-def _dots(
+def dots(
     x: Floats, y: Floats, across: Axis, down: Axis, colour: str, width: float, opacity: float = 1.0
 ) -> str:
+    """A dot a point."""
     # Lines of no length with round ends: they stay round however the SVG is stretched.
-    path = "".join(f"M{point}h0" for point in _xy(x, y, across, down))
+    path = "".join(f"M{point}h0" for point in xy(x, y, across, down))
     return (
         f'<path d="{path}" stroke="{colour}" stroke-width="{width:g}" opacity="{opacity:g}"'
         ' stroke-linecap="round"/>'
     )
-
-
-def _area(x: Floats, y: Floats, across: Axis, down: Axis, zero: float, colour: str) -> str:
-    if not len(x):
-        return ""
-    half = 0.5 if len(x) < 400 else 0.0
-    wide_x = np.repeat(x, 2) + np.tile([-half, half], len(x))
-    points = "L".join(_xy(wide_x, np.repeat(y, 2), across, down))
-    left, right = (SIZE * across.place(float(v)) for v in (wide_x[0], wide_x[-1]))
-    path = f"M{left:.1f} {zero:.1f}L{points}L{right:.1f} {zero:.1f}Z"
-    return f'<path d="{path}" style="fill:{colour}" opacity=".85"/>'

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.config import SOURCES, SPLIT_SETTINGS, TrainConfig
+from qa_lora.data.readers import ENDINGS
 from qa_lora.data.sources import local_files
 from qa_lora.errors import ConfigError, DataError, QALoRAError, RunError
 from qa_lora.estimate.shapes import has_tokenizer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from qa_lora.data import DataSplit, LoadedData
 
 __all__ = [
+    "FILE_TYPES",
     "Checked",
     "check_data",
     "keep_upload",
@@ -30,6 +32,9 @@ __all__ = [
     "state_of",
 ]
 
+
+FILE_TYPES = sorted({"." + ending.rsplit(".", 1)[1] for ending in ENDINGS})
+"""What can be uploaded."""
 
 # Settings that change nothing in a check, at their defaults, so that they share what was checked.
 _FREE = ("name", "lora_r", "lora_alpha", "lora_dropout", "learning_rate", "epochs", "max_steps")

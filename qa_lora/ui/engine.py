@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from qa_lora import runs, turns
 from qa_lora.config import TrainConfig
-from qa_lora.errors import QALoRAError, RunError
+from qa_lora.errors import RunError
+from qa_lora.ui.jobs import Job, Order, work
 from qa_lora.ui.line import Line, Ticket
 from qa_lora.ui.resident import Resident
 from qa_lora.ui.series import Followers
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from qa_lora.answering import Answerer
     from qa_lora.data import DataSplit
 
-__all__ = ["Engine", "Job", "Listed"]
+__all__ = ["Engine", "Job", "Listed", "Order"]
 
 SECOND_CLICK_SECONDS = 2.0
 
@@ -38,24 +39,6 @@ class Listed:
     run: runs.Run
     status: runs.RunStatus
     alive: bool
-
-
-@dataclass
-class Job:
-    """One scoring of held-out rows; it runs in a thread, so no closed page ends it."""
-
-    run_id: str
-    state: str = "waiting"
-    """waiting | loading | answering | done | failed"""
-    done: int = 0
-    total: int = 0
-    number: int | None = None
-    error: str = ""
-
-    @property
-    def busy(self) -> bool:
-        """Whether it has not ended yet."""
-        return self.state not in ("done", "failed")
 
 
 class Engine:
@@ -190,6 +173,10 @@ class Engine:
             return self._beside.enter()
         return self._line.enter()
 
+    def enter_scoring(self) -> Ticket:
+        """Get in line to score; leave the ticket in any case."""
+        return self._line.enter()
+
     def model_line(self) -> int:
         """How many wait for the model."""
         return self._line.waiting + self._beside.waiting
@@ -243,8 +230,8 @@ class Engine:
             self._splits[run.id] = load_split(run.config())
         return self._splits[run.id]
 
-    def score(self, run: runs.Run, split: str, limit: int | None) -> Job:
-        """Score held-out rows in a thread of its own.
+    def score(self, run: runs.Run, order: Order) -> Job:
+        """Score questions in a thread of its own, in line for the model.
 
         Raises:
             RunError: If the run is being scored already.
@@ -254,28 +241,5 @@ class Engine:
             if job is not None and job.busy:
                 raise RunError(f"The run {run.id} is being scored already.")
             job = self.jobs[run.id] = Job(run.id)
-        threading.Thread(target=self._score, args=(job, run, split, limit), daemon=True).start()
+        threading.Thread(target=work, args=(self, job, run, order), daemon=True).start()
         return job
-
-    def _score(self, job: Job, run: runs.Run, split: str, limit: int | None) -> None:
-        try:
-            with self._line.enter() as ticket:
-                ticket.ready(None)
-                job.state = "loading"
-                self.warm_up()
-                from qa_lora.evaluation import evaluate_stream
-                from qa_lora.report import Report
-
-                answerer = self.answerer(run)
-                for item in evaluate_stream(run, split=split, limit=limit, answerer=answerer):
-                    if isinstance(item, Report):
-                        job.number = item.number
-                    else:
-                        job.state, job.done, job.total = "answering", item.done, item.total
-            job.state = "done"
-        except QALoRAError as error:
-            job.error, job.state = str(error), "failed"
-        except Exception as error:
-            job.error = f"Scoring failed: {type(error).__name__}: {error}"
-            job.state = "failed"
-            raise

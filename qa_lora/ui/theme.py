@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["STYLE", "make_theme"]
+__all__ = ["STYLES", "make_theme"]
 
-STYLE = Path(__file__).with_name("style.css")
+STYLES = [Path(__file__).with_name(name) for name in ("style.css", "evaluate.css")]
 
 
 def make_theme() -> Any:

@@ -9,10 +9,10 @@ import gradio as gr
 
 from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
-from qa_lora.data.readers import ENDINGS
 from qa_lora.presets import PRESETS
 from qa_lora.ui import form, train_view
 from qa_lora.ui.charts import HOVER
+from qa_lora.ui.data_card import FILE_TYPES
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.needs_line import WAITING
 from qa_lora.ui.series import Progress
@@ -22,7 +22,6 @@ __all__ = ["COLUMNS", "TrainTab", "build_train"]
 
 SMOOTHING = 0.5
 COLUMNS = ("question_column", "answer_column", "context_column")
-FILE_TYPES = sorted({"." + ending.rsplit(".", 1)[1] for ending in ENDINGS})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,182 @@
+"""The form above the results: what is scored, by whom, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from qa_lora.errors import QALoRAError
+from qa_lora.ui.data_card import FILE_TYPES
+from qa_lora.ui.engine import Engine, Job
+from qa_lora.ui.evaluate.ordering import SPLITS, job_html, make_order, on_upload, other_runs
+from qa_lora.ui.words import note
+
+__all__ = ["Form", "build_form", "wire_form"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """The controls above the results."""
+
+    split: Any
+    upload: Any
+    adapters: Any
+    rows: Any
+    seed: Any
+    start: Any
+    cancel: Any
+    message: Any
+    clock: Any
+    progress: Any
+
+    def inputs(self) -> list[Any]:
+        """What :func:`make_order` takes."""
+        return [self.split, self.adapters, self.rows, self.seed]
+
+
+def build_form() -> Form:
+    """Lay the form out."""
+    with gr.Row(equal_height=False, elem_id="evaluate-form"):
+        split = gr.Dropdown(
+            SPLITS, value="test", label="Questions", elem_id="split", min_width=220, scale=3,
+            # An upload of another page is not in this one's list; what comes in is checked.
+            allow_custom_value=True,
+        )  # fmt: skip
+        adapters = gr.Dropdown(
+            [], value=[], label="Other adapters of the same base", multiselect=True,
+            elem_id="adapters", min_width=220, scale=4, allow_custom_value=True, interactive=True,
+        )  # fmt: skip
+        rows = gr.Number(
+            200, label="At most, rows", precision=None, placeholder="all", elem_id="rows",
+            min_width=90, scale=1,
+        )  # fmt: skip
+        seed = gr.Number(0, label="Draw seed", elem_id="draw-seed", min_width=90, scale=1)
+    with gr.Row(equal_height=False, elem_id="evaluate-buttons"):
+        start = gr.Button("Score", variant="primary", elem_id="score", min_width=110)
+        cancel = gr.Button("Cancel", elem_id="cancel-score", min_width=110, interactive=False)
+        upload = gr.UploadButton(
+            "Score on a file…", file_types=FILE_TYPES, elem_id="score-file", min_width=140
+        )
+    message = gr.HTML("", elem_id="score-message", js_on_load=None)
+    clock = gr.Timer(0.5, active=False)
+    progress = gr.HTML("", elem_id="progress", js_on_load=None)
+    return Form(split, upload, adapters, rows, seed, start, cancel, message, clock, progress)
+
+
+def wire_form(
+    engine: Engine,
+    run: Any,
+    form: Form,
+    looked: Sequence[Any],
+    show: Callable[..., dict[Any, Any]],
+    shown: Sequence[Any],
+    opened: Sequence[Any],
+) -> None:
+    """Connect the form's events.
+
+    Args:
+        engine: What the server holds.
+        run: The component of the run in view.
+        form: The controls.
+        looked: What `show` takes; the first is the run in view.
+        show: Shows an evaluation, with `newest` the one of that number.
+        shown: What it changes.
+        opened: Events that bring the tab or another run into view.
+    """
+    uploads = engine.runs_dir / "uploads"
+
+    def start(run_id: str | None, *values: Any) -> dict[Any, Any]:
+        found = engine.find(run_id)
+        if found is None or not found.has_adapter():
+            return {form.message: note("This run has no adapter yet.", "warn")}
+        try:
+            job = engine.score(found, make_order(engine, found, uploads, *values))
+        except QALoRAError as error:
+            return {form.message: note(str(error), "bad"), form.clock: gr.Timer(active=True)}
+        return {form.message: "", form.clock: gr.Timer(active=True), **busy(job)}
+
+    def busy(job: Job) -> dict[Any, Any]:
+        return {
+            form.progress: job_html(job),
+            form.start: gr.Button(interactive=False),
+            form.cancel: gr.Button(interactive=not job.cancelled),
+        }
+
+    def idle(run_id: str | None) -> dict[Any, Any]:
+        found = engine.find(run_id)
+        ready = found is not None and found.has_adapter() and not found.alive()
+        return {
+            form.start: gr.Button(interactive=ready),
+            form.cancel: gr.Button(interactive=False),
+        }
+
+    def cancel(run_id: str | None) -> dict[Any, Any]:
+        job = engine.jobs.get(run_id or "")
+        if job is None or not job.busy:
+            return {form.message: ""}
+        job.stop.set()
+        return {form.message: "", **busy(job)}
+
+    def upload(run_id: str | None, path: str | None) -> dict[Any, Any]:
+        if not path:
+            return {form.message: ""}
+        try:
+            kept, said = on_upload(engine, uploads, engine.find(run_id), path)
+        except QALoRAError as error:
+            return {form.message: note(str(error), "bad")}
+        choices = [*SPLITS, (f"{kept.name} (uploaded)", str(kept))]
+        return {
+            form.message: note(said, "good"),
+            form.split: gr.Dropdown(choices=choices, value=str(kept)),
+        }
+
+    def tick(run_id: str | None, *view: Any) -> dict[Any, Any]:
+        """Progress of a scoring; its result once it is there."""
+        job = engine.jobs.get(run_id or "")
+        if job is not None and job.busy:
+            return busy(job)
+        newest = job.number if job is not None and job.state == "done" else None
+        return {
+            **show(run_id, *view, newest=newest),
+            **idle(run_id),
+            form.progress: job_html(job),
+            form.clock: gr.Timer(active=False),
+        }
+
+    def open_tab(run_id: str | None, *view: Any) -> dict[Any, Any]:
+        """The tab comes into view, or another run does: a scoring may be under way."""
+        job = engine.jobs.get(run_id or "")
+        at_work = job is not None and job.busy
+        return {
+            **show(run_id, *view),
+            **(busy(job) if job is not None and at_work else idle(run_id)),
+            **({} if at_work else {form.progress: ""}),
+            form.clock: gr.Timer(active=at_work),
+        }
+
+    def offer(run_id: str | None, chosen: Sequence[str] | None) -> dict[Any, Any]:
+        """Which other adapters there are; choices that still stand are kept."""
+        found = engine.find(run_id)
+        others = other_runs(engine, found) if found else []
+        kept = [name for name in chosen or () if name in others]
+        info = None if others else "No other run of this base has an adapter yet."
+        return {
+            form.adapters: gr.Dropdown(choices=others, value=kept, info=info),
+            form.message: "",
+        }
+
+    quiet: dict[str, Any] = {
+        "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
+    }  # fmt: skip
+    state = [form.progress, form.clock, form.start, form.cancel]
+    everything = [*shown, *state]
+    form.start.click(start, [run, *form.inputs()], [*state, form.message], **quiet)
+    form.cancel.click(cancel, run, [*state, form.message], **quiet)
+    form.upload.upload(upload, [run, form.upload], [form.message, form.split], **quiet)
+    form.clock.tick(tick, looked, everything, **quiet)
+    gr.on(list(opened), open_tab, looked, everything, **quiet).then(
+        offer, [run, form.adapters], [form.adapters, form.message], **quiet
+    )

@@ -1,0 +1,109 @@
+"""Scoring in the background: what was ordered, how far it is, and the thread that does it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qa_lora.errors import QALoRAError
+
+if TYPE_CHECKING:
+    from qa_lora.runs import Run
+    from qa_lora.ui.engine import Engine
+
+__all__ = ["Job", "Order", "work"]
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be scored."""
+
+    split: str = "test"
+    """test, validation or train."""
+    limit: int | None = None
+    """At most so many questions; all if None."""
+    seed: int = 0
+    """Of the draw of questions."""
+    file: Path | None = None
+    """All questions of this file, in place of a split."""
+    adapters: tuple[str, ...] = ()
+    """Ids of further runs whose adapters answer, too."""
+
+
+@dataclass
+class Job:
+    """One scoring; it runs in a thread, so no closed page ends it."""
+
+    run_id: str
+    state: str = "waiting"
+    """waiting | loading | answering | done | failed"""
+    done: int = 0
+    total: int = 0
+    eta_seconds: float | None = None
+    """Until the last question is answered; None before the first one is."""
+    place: int = 0
+    """How many are before it in line for the model."""
+    number: int | None = None
+    """Of its evaluation, once that is written; None if it was stopped too early for one."""
+    error: str = ""
+    stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    """Set when somebody cancels it."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.state not in ("done", "failed")
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked it to stop."""
+        return self.stop.is_set()
+
+
+def work(engine: Engine, job: Job, run: Run, order: Order) -> None:
+    """Do what was ordered, and say in the job how it stands."""
+    try:
+        with engine.enter_scoring() as ticket:
+            while not ticket.ready(POLL_SECONDS):
+                job.place = ticket.place
+                if job.cancelled:
+                    break
+            else:
+                job.place = 0
+                _score(engine, job, run, order)
+        job.state = "done"
+    except QALoRAError as error:
+        job.error, job.state = str(error), "failed"
+    except Exception as error:
+        job.error = f"Scoring failed: {type(error).__name__}: {error}"
+        job.state = "failed"
+        raise
+
+
+def _score(engine: Engine, job: Job, run: Run, order: Order) -> None:
+    job.state = "loading"
+    engine.warm_up()
+    from qa_lora.evaluation import evaluate_stream
+    from qa_lora.report import Report
+
+    answerer = engine.answerer(run, order.adapters)
+    for item in evaluate_stream(
+        run,
+        split=order.split,
+        limit=order.limit,
+        seed=order.seed,
+        file=order.file,
+        adapters=order.adapters,
+        runs_dir=engine.runs_dir,
+        answerer=answerer,
+        should_stop=job.stop.is_set,
+    ):
+        if isinstance(item, Report):
+            job.number = item.number
+        else:
+            job.state = "answering"
+            job.done, job.total, job.eta_seconds = item.done, item.total, item.eta_seconds

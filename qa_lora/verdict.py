@@ -1,0 +1,138 @@
+"""What an evaluation says, in plain words: did tuning pay, how much, and how sure is that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from qa_lora.report import BASE, FACT_ACCURACY, LABELS, TUNED, Report
+from qa_lora.statistics import paired_bootstrap
+
+__all__ = ["Verdict", "verdict"]
+
+SURE = 0.05
+"""Below this p-value, corrected for all that was looked at, chance is not believed."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An answer of a few words, and the sentences that give its reasons."""
+
+    kind: Literal["better", "worse", "unclear"]
+    title: str
+    text: str
+    system: str
+    """The best adapter, which it is about."""
+
+
+def verdict(
+    report: Report, *, metric: str = "rougeL", names: Mapping[str, str] | None = None
+) -> Verdict:
+    """Whether the best adapter of a report is better than its base.
+
+    Args:
+        report: With its examples, if it is of several adapters: who of the first two is better is
+            told from their answers to the same questions.
+        metric: By which they are judged; more of it must be better.
+        names: What systems are called, if not by their own names.
+    """
+    called = {TUNED: "the tuned model", **(names or {})}
+    adapters = sorted(
+        (name for name in report.systems if name != BASE and metric in report.scores[name]),
+        key=lambda name: -report.scores[name][metric],
+    )
+    best = adapters[0]
+    kind, text = _against_base(report, metric, best)
+    lost = metric != FACT_ACCURACY and _lost_facts(report, best)
+    if len(adapters) == 1:
+        title = {
+            "better": "Tuning paid, but facts were lost." if lost else "Tuning paid.",
+            "worse": "Tuning made it worse.",
+            "unclear": "No clear gain, and facts were lost." if lost else "No clear difference.",
+        }[kind]
+    else:
+        who = called.get(best, best)
+        title = {
+            "better": f"Tuning paid{', but facts were lost' if lost else ''}; the best of "
+            f"{len(adapters)} adapters is {who}.",
+            "worse": f"None of {len(adapters)} adapters is better than the base.",
+            "unclear": f"None of {len(adapters)} adapters is clearly better than the base.",
+        }[kind]
+        text += _against_second(report, metric, best, adapters[1], called)
+    return Verdict(kind, title, text + _facts(report, metric, best), best)
+
+
+def _against_base(
+    report: Report, metric: str, system: str
+) -> tuple[Literal["better", "worse", "unclear"], str]:
+    gain = report.differences[system][metric]
+    low, high = gain["low"], gain["high"]
+    p_value = gain.get("p_adjusted") or gain["p_value"]
+    name = LABELS.get(metric, metric)
+    before, after = report.scores[BASE][metric], report.scores[system][metric]
+    span = f"between {_signed(low)} and {_signed(high)} with 95 % confidence"
+    if p_value < SURE and (low > 0 or high < 0):
+        up = low > 0
+        text = (
+            f"{name} {'rose' if up else 'fell'} from {before:.2f} to {after:.2f}, by "
+            f"{abs(gain['mean']):.2f}; the true change lies {span}."
+        )
+        return ("better" if up else "worse"), text
+    text = (
+        f"{name} is {before:.2f} without and {after:.2f} with tuning, which may be chance: the "
+        f"true change lies {span}"
+    )
+    if low > 0 or high < 0:
+        text += f", but of so many scores chance moves one this far too easily (p {_p(p_value)})"
+    text += "."
+    least = gain.get("detectable")
+    if least:
+        text += (
+            f" So few questions show a difference of {least:.2f} or more; score more of them to "
+            "see a smaller one."
+        )
+    return "unclear", text
+
+
+def _against_second(
+    report: Report, metric: str, best: str, second: str, called: Mapping[str, str]
+) -> str:
+    pairs = [
+        (row.scores[second].get(metric), row.scores[best].get(metric)) for row in report.examples
+    ]
+    both = [(one, other) for one, other in pairs if one is not None and other is not None]
+    if not both:
+        return ""
+    gain = paired_bootstrap([one for one, _ in both], [other for _, other in both])
+    span = f"{_signed(gain.mean)} [{_signed(gain.low)}, {_signed(gain.high)}], p {_p(gain.p_value)}"
+    who = called.get(second, second)
+    if gain.low > 0 and gain.p_value < SURE:
+        return f" It beats the second, {who}, by {span}."
+    return f" It is not clearly better than the second, {who}: {span}."
+
+
+def _facts(report: Report, metric: str, system: str) -> str:
+    """Whether the answers became nicer at the cost of being right."""
+    before = report.scores[BASE].get(FACT_ACCURACY)
+    after = report.scores[system].get(FACT_ACCURACY)
+    if metric == FACT_ACCURACY or before is None or after is None:
+        return ""
+    lost = _lost_facts(report, system)
+    facts = f"right fact is in {after:.0%} of the answers, {before:.0%} of the base's."
+    return f" {'But the' if lost else 'The'} {facts.replace('%', ' %')}"
+
+
+def _lost_facts(report: Report, system: str) -> bool:
+    gain = report.differences[system].get(FACT_ACCURACY)
+    return gain is not None and gain["high"] < 0
+
+
+def _signed(value: float) -> str:
+    """With two places, or three where two would hide on which side of zero it is."""
+    places = 3 if value and round(value, 2) == 0 else 2
+    return f"{round(value, places) + 0.0:+.{places}f}"
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,55 @@
+"""What an evaluation is said to mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from qa_lora.verdict import verdict
+from tests.made_reports import make_report
+
+LOW = [0.1, 0.2, 0.1, 0.3, 0.2, 0.1, 0.2, 0.3] * 5
+HIGH = [score + 0.4 + 0.01 * (i % 3) for i, score in enumerate(LOW)]
+MIXED = [score + (0.05 if i % 2 else -0.05) for i, score in enumerate(LOW)]
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "kind", "title"),
+    [
+        (LOW, HIGH, "better", "Tuning paid."),
+        (HIGH, LOW, "worse", "Tuning made it worse."),
+        (LOW, MIXED, "unclear", "No clear difference."),
+    ],
+)
+def test_the_sign_and_the_p_value_decide(base, tuned, kind, title):
+    found = verdict(make_report({"base": base, "tuned": tuned}))
+    assert (found.kind, found.title) == (kind, title)
+    assert "between" in found.text and "95 % confidence" in found.text
+
+
+def test_an_unclear_one_says_what_so_many_questions_could_show():
+    report = make_report({"base": LOW, "tuned": MIXED})
+    least = report.difference["rougeL"]["detectable"]
+    assert f"a difference of {least:.2f} or more" in verdict(report).text
+
+
+def test_few_questions_prove_nothing_however_large_the_difference():
+    assert verdict(make_report({"base": LOW[:3], "tuned": HIGH[:3]})).kind == "unclear"
+
+
+def test_lost_facts_are_told_beside_a_gain():
+    many = [1.0] * 40
+    few = [float(i % 2) for i in range(40)]
+    report = make_report({"base": LOW, "tuned": HIGH}, facts={"base": many, "tuned": few})
+    found = verdict(report)
+    assert found.title == "Tuning paid, but facts were lost."
+    assert "50 % of the answers, 100 % of the base's" in found.text
+
+
+def test_of_several_the_best_is_named_and_held_against_the_second():
+    third = [score - 0.2 - 0.01 * (i % 5) for i, score in enumerate(HIGH)]
+    report = make_report({"base": LOW, "tuned": third, "run-b": HIGH})
+    found = verdict(report, names={"tuned": "run-a"})
+    assert found.system == "run-b" and "the best of 2 adapters is run-b" in found.title
+    assert "It beats the second, run-a, by +0.2" in found.text
+    same = make_report({"base": LOW, "tuned": HIGH, "run-b": HIGH})
+    assert "not clearly better than the second" in verdict(same).text
