@@ -164,7 +164,7 @@ def test_scores_are_made_reopened_and_taken_away(
 ) -> None:
     page.locator("#to-scores").click()
     expect(page.locator("#headline")).to_contain_text("ROUGE-L")
-    expect(page.locator("#metrics tbody tr")).to_have_count(8)
+    expect(page.locator("#metrics tbody tr")).to_have_count(10)
     done = len(trained.evaluations())
 
     page.get_by_label("At most, rows").fill("6")
