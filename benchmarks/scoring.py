@@ -82,7 +82,7 @@ def with_libraries(answers: list[str], wanted: list[list[str]]) -> None:
 
 def main() -> None:
     from qa_lora.scoring import score, score_all
-    from qa_lora.statistics import paired_bootstrap, paired_bootstraps
+    from qa_lora.scoring.statistics import paired_bootstrap, paired_bootstraps
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000)

@@ -339,8 +339,8 @@ def _ask(parsed: argparse.Namespace) -> Result:
 
 def _warn_of_nil(answerer: Any, name: str, parsed: argparse.Namespace, text: str) -> None:
     """Say on stderr if an adapter that answers as its base does nothing at all."""
+    from qa_lora.answering.effect import measure_effect
     from qa_lora.data.example import QAExample
-    from qa_lora.effect import measure_effect
 
     asked = QAExample("", parsed.question, "", parsed.context)
     effect = measure_effect(answerer, [asked], system=name, answers=[text])

@@ -83,7 +83,7 @@ def run(parsed: argparse.Namespace) -> dict[str, Any]:
         raise KeyboardInterrupt
     terminal.show_evaluation(report, quiet=parsed.json)
     if parsed.markdown and distributed.is_first():
-        from qa_lora.report_markdown import to_markdown
+        from qa_lora.report.markdown import to_markdown
 
         try:
             Path(parsed.markdown).write_text(to_markdown(report), "utf-8")

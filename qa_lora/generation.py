@@ -238,6 +238,7 @@ def _generate(
         _evaluating(model),
         rows_in_place(model),
         _seeded(seed if draws_beams else None, model.device),
+        _no_hooks_left(model),
     ):
         ids = model.generate(
             input_ids=inputs.input_ids,
@@ -359,6 +360,22 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _no_hooks_left(model: torch.nn.Module) -> Iterator[None]:
+    """Whatever happens meanwhile, no module keeps a hook that it did not have.
+
+    peft hooks a mixed batch's rows to its layers, and leaves the hooks there when an error ends the
+    call: later batches would be answered by whom that one was for.
+    """
+    hooks = [(m._forward_pre_hooks, list(m._forward_pre_hooks)) for m in model.modules()]  # noqa: SLF001
+    try:
+        yield
+    finally:
+        for own, before in hooks:
+            for left in own.keys() - set(before):
+                del own[left]
 
 
 @contextmanager

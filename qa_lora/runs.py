@@ -174,7 +174,7 @@ class Run:
 
     def evaluations(self) -> list[int]:
         """Numbers of the finished evaluations, ascending."""
-        from qa_lora.report_files import list_reports
+        from qa_lora.report import list_reports
 
         return list_reports(self.evaluations_dir)
 

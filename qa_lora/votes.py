@@ -23,7 +23,7 @@ from qa_lora.errors import RunError, first_line
 from qa_lora.formulas import neutralise
 
 if TYPE_CHECKING:
-    from qa_lora.statistics import WinRate
+    from qa_lora.scoring.statistics import WinRate
 
 __all__ = [
     "BOTH_BAD",
@@ -198,7 +198,7 @@ def tally(votes: Iterable[Vote]) -> list[PairTally]:
     more prefer this system than a fair coin would give? Of a pair, "tuned" or another adapter is
     the one whose wins are counted, and "base" the one it is measured against.
     """
-    from qa_lora.statistics import win_rate
+    from qa_lora.scoring.statistics import win_rate
 
     counts: dict[tuple[str, str], dict[str, int]] = {}
     for vote in votes:

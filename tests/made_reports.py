@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qa_lora.evaluation.summary import compare, length_ratios, mean_scores, shares
 from qa_lora.report import SHARES, ExampleResult, Report, questions_fingerprint
-from qa_lora.summary import compare, length_ratios, mean_scores, shares
 
 
 def make_report(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from qa_lora.answer_traits import fact_recall, is_repeating, length_ratio, reference_words
+from qa_lora.scoring.traits import fact_recall, is_repeating, length_ratio, reference_words
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from qa_lora.cli import main
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError
 from qa_lora.events import Evaluated, Failed, Finished, Probed, Scored, Step
-from qa_lora.report_files import load_report
+from qa_lora.report import load_report
 from qa_lora.runs import Run
 from qa_lora.training import train
 from tests import distributed_driver, forked

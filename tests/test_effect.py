@@ -10,8 +10,8 @@ import torch
 
 from qa_lora.adapters import attach_lora, save_adapter
 from qa_lora.answering import Answerer, GenerationSettings, load
+from qa_lora.answering.effect import measure_effect
 from qa_lora.data.example import QAExample
-from qa_lora.effect import measure_effect
 from qa_lora.errors import ConfigError, DataError
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
@@ -74,7 +74,7 @@ def test_answers_that_are_known_are_not_made_again(answerer, monkeypatch):
 
 def test_small_batches_measure_the_same(answerer, monkeypatch):
     whole = measure_effect(answerer, EXAMPLES)
-    monkeypatch.setattr("qa_lora.effect.SCORES_AT_ONCE", 1)
+    monkeypatch.setattr("qa_lora.answering.effect.SCORES_AT_ONCE", 1)
     parts = measure_effect(answerer, EXAMPLES)
     assert parts.mean_kl == pytest.approx(whole.mean_kl, rel=1e-5)
     assert parts.changed_first_tokens == whole.changed_first_tokens

@@ -13,14 +13,13 @@ import torch
 
 from qa_lora import asked, runs
 from qa_lora.answering import Answerer, GenerationSettings, load
+from qa_lora.answering.effect import measure_effect
 from qa_lora.batching import encode
 from qa_lora.config import TrainConfig
 from qa_lora.data import QAExample, load_split, question_key
-from qa_lora.effect import measure_effect
 from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.evaluation import Progress, evaluate, evaluate_stream
-from qa_lora.report import Report
-from qa_lora.report_files import load_report
+from qa_lora.report import Report, load_report
 from qa_lora.scoring import METRICS, score
 from tests.lively import make_adapter, make_model
 
@@ -344,8 +343,8 @@ def test_an_evaluation_stopped_in_its_first_group_gives_no_report(run, answerer)
 
 
 def test_a_stopped_evaluation_keeps_the_finished_groups(run, answerer, monkeypatch):
-    monkeypatch.setattr("qa_lora.evaluation.FIRST_GROUP", 4)
-    monkeypatch.setattr("qa_lora.evaluation.PROGRESS_SECONDS", 0)
+    monkeypatch.setattr("qa_lora.evaluation.stream.FIRST_GROUP", 4)
+    monkeypatch.setattr("qa_lora.evaluation.stream.PROGRESS_SECONDS", 0)
     done = 0
     stream = evaluate_stream(run, answerer=answerer, should_stop=lambda: done > 4, limit=11)
     for found in stream:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from qa_lora.fair_lock import FairLock
+from qa_lora.answering.fair_lock import FairLock
 
 
 def test_whoever_waits_comes_before_one_who_had_it():

@@ -10,8 +10,8 @@ import pytest
 
 from qa_lora import report_files, runs
 from qa_lora.config import TrainConfig
-from qa_lora.leaderboard import Leaderboard
-from qa_lora.report_files import save_report
+from qa_lora.report import save_report
+from qa_lora.report.leaderboard import Leaderboard
 from tests.made_reports import make_report
 
 BASE, GOOD, BETTER = [0.1, 0.2, 0.3], [0.5, 0.6, 0.6], [0.7, 0.9, 0.9]
@@ -95,7 +95,7 @@ def test_files_are_read_once_and_damaged_ones_left_out(folder, monkeypatch):
         read.append(folder)
         return real(folder, number, **options)
 
-    monkeypatch.setattr("qa_lora.leaderboard.read_report", counted)
+    monkeypatch.setattr("qa_lora.report.leaderboard.read_report", counted)
     board = Leaderboard(folder)
     for _ in range(3):
         assert len(board.boards()[0].standings) == 3

@@ -12,8 +12,15 @@ import pytest
 
 from qa_lora.errors import RunError
 from qa_lora.events import Scored
-from qa_lora.report import ExampleResult, Report, headline, questions_fingerprint
-from qa_lora.report_files import list_reports, read_report, save_report
+from qa_lora.report import (
+    ExampleResult,
+    Report,
+    headline,
+    list_reports,
+    questions_fingerprint,
+    read_report,
+    save_report,
+)
 from qa_lora.scoring import METRICS
 
 SYSTEMS = ("base", "tuned", "other")

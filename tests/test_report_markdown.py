@@ -6,7 +6,7 @@ import re
 import pytest
 
 from qa_lora.report import ExampleResult, Report
-from qa_lora.report_markdown import to_markdown
+from qa_lora.report.markdown import to_markdown
 
 BAD = "<img src=x onerror=alert(1)> ![a](b) [c](d) | **e** `f` ```` g\n```\n# h"
 

@@ -21,7 +21,7 @@ from qa_lora.scoring import (
     score_all,
     token_f1,
 )
-from qa_lora.text_words import STOP_WORDS, bleu_words, rouge_words, squad_words
+from qa_lora.scoring.words import STOP_WORDS, bleu_words, rouge_words, squad_words
 
 TEXT = st.text(max_size=60)
 
@@ -229,7 +229,7 @@ def test_scores_agree_on_real_texts_whatever_is_scored_beside_them(monkeypatch):
     pairs = [(one, other) for one in REAL for other in REAL]
     expected = [all_say(one, [other]) for one, other in pairs]
     for tokens in (1, 200, 32_000):
-        monkeypatch.setattr("qa_lora.overlap.CHUNK_TOKENS", tokens)
+        monkeypatch.setattr("qa_lora.scoring.overlap.CHUNK_TOKENS", tokens)
         found = score_all([one for one, _ in pairs], [[other] for _, other in pairs]).rows
         for scores, wanted in zip(found, expected, strict=True):
             assert scores == pytest.approx(wanted, abs=1e-9)

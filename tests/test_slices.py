@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from qa_lora.report import ExampleResult
-from qa_lora.slices import slices
+from qa_lora.report.slices import slices
 
 
 def row(

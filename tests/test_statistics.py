@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qa_lora.statistics import (
+from qa_lora.scoring.statistics import (
     Difference,
     WinRate,
     holm,
@@ -78,7 +78,7 @@ def test_chunks_do_not_change_the_draws(monkeypatch):
     rng = np.random.default_rng(8)
     base, tuned = rng.random(30).tolist(), rng.random(30).tolist()
     whole = paired_bootstrap(base, tuned)
-    monkeypatch.setattr("qa_lora.statistics._CHUNK_CELLS", 1000)
+    monkeypatch.setattr("qa_lora.scoring.statistics._CHUNK_CELLS", 1000)
     assert vars(paired_bootstrap(base, tuned)) == pytest.approx(vars(whole))
 
 
@@ -183,7 +183,7 @@ def test_votes_cannot_be_negative():
 
 def test_statistics_loads_scipy_only_for_votes():
     code = (
-        "import sys, qa_lora.statistics as s; s.paired_bootstrap([0, 1], [1, 0]);"
+        "import sys, qa_lora.scoring.statistics as s; s.paired_bootstrap([0, 1], [1, 0]);"
         "sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

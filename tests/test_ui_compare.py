@@ -66,7 +66,7 @@ def test_before_the_vote_nothing_tells_whose_answer_it_is() -> None:
 
 
 def test_an_adapter_that_changes_nothing_is_warned_about() -> None:
-    from qa_lora.effect import Effect
+    from qa_lora.answering.effect import Effect
 
     acting, idle = Effect(8, 0.75, 1.25, True), Effect(8, 0.0, 0.0, False)
     html = tables.effect_html({"tuned": acting, "run-2": idle})

@@ -16,8 +16,8 @@ import pytest
 from qa_lora import runs
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError, DataError
-from qa_lora.leaderboard import Leaderboard
-from qa_lora.report_files import load_report, save_report
+from qa_lora.report import load_report, save_report
+from qa_lora.report.leaderboard import Leaderboard
 from tests.lively import make_adapter, make_model
 from tests.made_reports import make_report
 

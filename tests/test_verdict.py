@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qa_lora.verdict import verdict
+from qa_lora.report.verdict import verdict
 from tests.made_reports import make_report
 
 LOW = [0.1, 0.2, 0.1, 0.3, 0.2, 0.1, 0.2, 0.3] * 5

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -123,12 +123,12 @@ def usual_tokens(model: PeftModel) -> int:
     Args:
         model: With its adapters. One that says not how large its keys are counts as FLAN-T5 base.
     """
-    base = model.get_base_model()
+    base: Any = model.get_base_model()
     config, kind = base.config, "cpu" if model.device.type == "cpu" else "gpu"
-    layers = int(getattr(config, "num_decoder_layers", 0) or getattr(config, "num_layers", 12))
-    width = int(getattr(config, "num_heads", 12) * getattr(config, "d_kv", 64))
-    of_token: int = 2 * layers * width * model.dtype.itemsize
-    return max(1, BATCH_BYTES[kind] // of_token)
+    layers: Any = getattr(config, "num_decoder_layers", None) or getattr(config, "num_layers", 12)
+    width: int = getattr(config, "num_heads", 12) * getattr(config, "d_kv", 64)
+    bytes_of_a_token: int = 2 * layers * width * base.dtype.itemsize
+    return max(1, BATCH_BYTES[kind] // bytes_of_a_token)
 
 
 def _greedy(

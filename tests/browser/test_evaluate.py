@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from qa_lora import runs
 from qa_lora.config import TrainConfig
-from qa_lora.report_files import load_report, save_report
+from qa_lora.report import load_report, save_report
 from tests.lively import make_adapter
 from tests.made_reports import make_report
 

@@ -28,6 +28,7 @@ from qa_lora.ui.compare.asking import (
 from qa_lora.ui.compare.controls import SETTINGS, Controls
 from qa_lora.ui.compare.panes import (
     COPY_ANSWER,
+    VOTE_KEYS,
     Pane,
     asked_html,
     panes_html,
@@ -50,15 +51,6 @@ Update = dict[Any, Any]
 PART = "blind"
 CHOICES = ("left", "right", TIE, BOTH_BAD)
 LABELS = ("A is better (A)", "B is better (B)", "Tie (T)", "Both bad (X)")
-KEYS = """
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  if (event.target.closest("input, textarea, select, [contenteditable], [role=tab]")) return;
-  const place = ["a", "b", "t", "x"].indexOf(event.key.toLowerCase());
-  const button = document.getElementById("vote-" + place);
-  if (button && button.offsetParent && !button.disabled) button.click();
-});
-"""
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,7 @@ def build_blind() -> Blind:
             for i, label in enumerate(LABELS)
         ]
     reference = gr.HTML("", elem_id="blind-reference", js_on_load=None)
-    summary = gr.HTML(tally_html([]), elem_id="blind-tally", js_on_load=KEYS)
+    summary = gr.HTML(tally_html([]), elem_id="blind-tally", js_on_load=VOTE_KEYS)
     with gr.Row(elem_id="blind-exports"):
         as_csv = gr.DownloadButton("Download votes, CSV", elem_id="votes-csv", interactive=False)
         as_json = gr.DownloadButton("Download votes, JSON", elem_id="votes-json", interactive=False)

@@ -26,7 +26,7 @@ from qa_lora.ui.header import Header
 from qa_lora.ui.words import note
 
 if TYPE_CHECKING:
-    from qa_lora.effect import Effect
+    from qa_lora.answering.effect import Effect
     from qa_lora.runs import Run
 
 __all__ = ["SETTINGS", "Controls", "build_controls", "offered_columns", "wire_controls"]
@@ -199,7 +199,7 @@ def wire_controls(
                 for step in steps:
                     if isinstance(step, str):
                         continue
-                    from qa_lora.effect import measure_effect
+                    from qa_lora.answering.effect import measure_effect
 
                     for system in missing:
                         if not spread or stop.is_set():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COPY_ANSWER",
     "NO_WORDS",
+    "VOTE_KEYS",
     "WAITING",
     "Pane",
     "asked_html",
@@ -45,6 +46,17 @@ element.addEventListener("click", async (event) => {
     document.body.append(area); area.select(); document.execCommand("copy"); area.remove(); }
   button.textContent = "Copied";
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
+});
+"""
+
+
+VOTE_KEYS = """
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.target.closest("input, textarea, select, [contenteditable], [role=tab]")) return;
+  const place = ["a", "b", "t", "x"].indexOf(event.key.toLowerCase());
+  const button = document.getElementById("vote-" + place);
+  if (button && button.offsetParent && !button.disabled) button.click();
 });
 """
 

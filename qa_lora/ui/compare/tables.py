@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qa_lora.ui.compare.panes import NO_WORDS, WAITING, kinds, title_of
 
 if TYPE_CHECKING:
-    from qa_lora.effect import Effect
+    from qa_lora.answering.effect import Effect
     from qa_lora.votes import PairTally
 
 __all__ = ["effect_html", "probe_table", "progress_html", "tally_html"]

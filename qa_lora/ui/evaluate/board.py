@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from qa_lora.leaderboard import Board, Leaderboard, Standing
+from qa_lora.report.leaderboard import Board, Leaderboard, Standing
 from qa_lora.ui import charts
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate.charts import COLOURS, Curve, curves_chart

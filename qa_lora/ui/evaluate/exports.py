@@ -12,9 +12,8 @@ from pathlib import Path
 
 from qa_lora.files import replaced_file
 from qa_lora.formulas import neutralise
-from qa_lora.report import Report
-from qa_lora.report_files import column_names
-from qa_lora.report_markdown import to_markdown
+from qa_lora.report import Report, column_names
+from qa_lora.report.markdown import to_markdown
 from qa_lora.ui.evaluate.plots import plots
 
 __all__ = ["Downloads", "to_csv", "to_json", "to_zip", "write_downloads"]

@@ -102,7 +102,7 @@ def on_upload(engine: Engine, uploads: Path, run: Run | None, path: str) -> tupl
     """
     kept = keep_upload(path, uploads)
     engine.warm_up()
-    from qa_lora.asked import find_questions
+    from qa_lora.evaluation.asked import find_questions
 
     asked = find_questions(run, split="test", limit=None, seed=0, file=kept)
     plural = "" if len(asked.questions) == 1 else "s"

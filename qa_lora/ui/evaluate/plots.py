@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 
 from qa_lora.report import LABELS, TUNED, Report
-from qa_lora.slices import SLICES, Slice
+from qa_lora.report.slices import SLICES, Slice
 from qa_lora.ui.charts import Axis
 from qa_lora.ui.evaluate.table import interval, signed
 

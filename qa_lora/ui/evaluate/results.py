@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from qa_lora.slices import SLICES
+from qa_lora.report.slices import SLICES
 from qa_lora.ui import charts
 from qa_lora.ui.evaluate.rows import FILTERS
 

@@ -9,9 +9,8 @@ from typing import Any
 import gradio as gr
 
 from qa_lora.errors import QALoRAError
-from qa_lora.report import BASE, TUNED
-from qa_lora.report_files import list_reports, read_report
-from qa_lora.slices import SLICES
+from qa_lora.report import BASE, TUNED, list_reports, read_report
+from qa_lora.report.slices import SLICES
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate.charts import gain_chart, scatter_chart
 from qa_lora.ui.evaluate.exports import write_downloads

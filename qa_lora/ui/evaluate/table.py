@@ -8,10 +8,10 @@ from html import escape
 from typing import Any
 
 from qa_lora.report import BASE, TUNED, Report
-from qa_lora.slices import Slice
+from qa_lora.report.slices import Slice
+from qa_lora.report.verdict import verdict
 from qa_lora.ui.evaluate.metrics import BESIDE, STATISTICS, metric_help, metric_name, term
 from qa_lora.ui.words import duration, note
-from qa_lora.verdict import verdict
 
 __all__ = [
     "beside_html",

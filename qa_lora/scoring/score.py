@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
-from qa_lora.bleu_chrf import BLEU_ORDER, CHRF_ORDER, CorpusStats, bleu_of, chrf_of
-from qa_lora.lcs import lcs_length, places_of, union_hits
-from qa_lora.text_words import bleu_words, rouge_words, squad_words
+from qa_lora.scoring.bleu_chrf import BLEU_ORDER, CHRF_ORDER, CorpusStats, bleu_of, chrf_of
+from qa_lora.scoring.lcs import lcs_length, places_of, union_hits
+from qa_lora.scoring.words import bleu_words, rouge_words, squad_words
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qa_lora.overlap import Ids
+    from qa_lora.scoring.overlap import Ids
 
 __all__ = [
     "METRICS",
@@ -93,7 +93,7 @@ def score_all(
     Args:
         predictions: The answers given; may be empty texts.
         references: For each answer the right ones, at least one.
-        remove_stopwords: Leave :data:`qa_lora.text_words.STOP_WORDS` out of the ROUGE scores.
+        remove_stopwords: Leave :data:`qa_lora.scoring.words.STOP_WORDS` out of the ROUGE scores.
         processes: How many share the work. They take a second or two to start, so that more than
             one pays from some ten thousand answers on, and they import the caller's script, which
             must not score anything while it is imported.
@@ -168,7 +168,7 @@ class _Block:
     def _rouge(self, remove_stopwords: bool) -> dict[str, NDArray[np.float64]]:
         import numpy as np
 
-        from qa_lora.overlap import overlaps, skip_overlaps
+        from qa_lora.scoring.overlap import overlaps, skip_overlaps
 
         numbers: defaultdict[str, int] = defaultdict(count().__next__)
 
@@ -201,7 +201,7 @@ class _Block:
     def _squad(self) -> dict[str, NDArray[np.float64]]:
         import numpy as np
 
-        from qa_lora.overlap import overlaps
+        from qa_lora.scoring.overlap import overlaps
 
         words = [squad_words(text) for text in self.texts]
         ids = _arrays(_numbered(words))
@@ -222,7 +222,7 @@ class _Block:
     def _bleu(self) -> NDArray[np.float64]:
         import numpy as np
 
-        from qa_lora.overlap import clipped_overlaps, overlaps
+        from qa_lora.scoring.overlap import clipped_overlaps, overlaps
 
         ids = _arrays(_numbered([bleu_words(text) for text in self.texts]))
         sizes = np.array([len(each) for each in ids])
@@ -250,7 +250,7 @@ class _Block:
     def _chrf(self) -> NDArray[np.float64]:
         import numpy as np
 
-        from qa_lora.overlap import overlaps
+        from qa_lora.scoring.overlap import overlaps
 
         ids = [
             np.frombuffer("".join(text.split()).encode("utf-32-le", "surrogatepass"), np.uint32)

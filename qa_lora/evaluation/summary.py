@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qa_lora.answer_traits import reference_words
 from qa_lora.report import BASE, FACT_ACCURACY, SHARES, ExampleResult
 from qa_lora.scoring import METRICS
-from qa_lora.statistics import holm, paired_bootstraps
+from qa_lora.scoring.statistics import holm, paired_bootstraps
+from qa_lora.scoring.traits import reference_words
 
 __all__ = ["compare", "length_ratios", "mean_scores", "shares"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from qa_lora.events import Scored
-    from qa_lora.slices import Slice
+    from qa_lora.report.slices import Slice
 
 __all__ = [
     "BASE",
@@ -145,8 +145,8 @@ class Report:
     tokens and rows; empty if it was not computed."""
     effect: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By system but the base, how much its adapter changes what the base says: rows,
-    changed_first_tokens, mean_kl, acts, as :class:`qa_lora.effect.Effect` has them; empty if it was
-    not measured."""
+    changed_first_tokens, mean_kl, acts, as :class:`qa_lora.answering.effect.Effect` has them; empty
+    if it was not measured."""
     settings: dict[str, Any] = field(default_factory=dict)
     """How the answers were made: model, data, limit, seed and every generation setting."""
     asked: int = 0
@@ -194,8 +194,8 @@ class Report:
         return self.shares.get(TUNED, {}).get("cut", 0.0)
 
     def slices(self, by: str, metric: str, system: str = TUNED) -> list[Slice]:
-        """The scores of parts of the questions; see :func:`qa_lora.slices.slices`."""
-        from qa_lora.slices import slices
+        """The scores of parts of the questions; see :func:`qa_lora.report.slices.slices`."""
+        from qa_lora.report.slices import slices
 
         return slices(self.examples, by, metric, system)
 
@@ -214,7 +214,7 @@ class Report:
 
     def to_table(self) -> pa.Table:
         """The examples as a table: the columns of the Parquet file."""
-        from qa_lora.report_files import to_table
+        from qa_lora.report.files import to_table
 
         return to_table(self)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from qa_lora import runs
 from qa_lora.adapters import attach_adapter
+from qa_lora.answering.one_model import Adapter, FileKey, OneModel, Who, file_key
+from qa_lora.answering.together import Together, answer_one, answer_rows, is_blank
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.encoding import Prompt
@@ -17,9 +19,7 @@ from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.generation import Answer, GenerationSettings, generate_batch
 from qa_lora.locate import Located, locate
 from qa_lora.models import load_adapter_tokenizer, load_base
-from qa_lora.one_model import Adapter, FileKey, OneModel, Who, file_key
 from qa_lora.prompts import PromptTemplate
-from qa_lora.together import Together, answer_one, answer_rows, is_blank
 
 if TYPE_CHECKING:
     from peft import PeftModel

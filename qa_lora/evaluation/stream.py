@@ -12,15 +12,22 @@ from typing import Any
 
 from qa_lora import distributed
 from qa_lora.answering import Answerer, GenerationSettings, load
-from qa_lora.asked import Asked, find_questions
 from qa_lora.batching import share
 from qa_lora.errors import ConfigError
-from qa_lora.examining import Examined, Examiner
-from qa_lora.report import BASE, FACT_ACCURACY, TUNED, Report, questions_fingerprint
-from qa_lora.report_files import column_names, save_report
+from qa_lora.evaluation.asked import Asked, find_questions
+from qa_lora.evaluation.examining import Examined, Examiner
+from qa_lora.evaluation.summary import compare, length_ratios, mean_scores, shares
+from qa_lora.report import (
+    BASE,
+    FACT_ACCURACY,
+    TUNED,
+    Report,
+    column_names,
+    questions_fingerprint,
+    save_report,
+)
 from qa_lora.runs import Run
 from qa_lora.scoring import METRICS
-from qa_lora.summary import compare, length_ratios, mean_scores, shares
 
 __all__ = ["Progress", "evaluate", "evaluate_stream"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qa_lora.data.example import question_key
 from qa_lora.errors import RunError
 from qa_lora.files import replaced_file
-from qa_lora.report import BASE, SHARES, TUNED, ExampleResult, Report, questions_fingerprint
+from qa_lora.report.found import BASE, SHARES, TUNED, ExampleResult, Report, questions_fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa

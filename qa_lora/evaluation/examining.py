@@ -6,17 +6,17 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from qa_lora.answer_traits import fact_recall, is_repeating, length_ratio
 from qa_lora.answering import Answer, Answerer, GenerationSettings
-from qa_lora.asked import Question
+from qa_lora.answering.effect import measure_effect
 from qa_lora.batching import EncodedExample
 from qa_lora.config import TrainConfig
 from qa_lora.data import QAExample
-from qa_lora.effect import measure_effect
 from qa_lora.encoding import encode_texts
-from qa_lora.reference_loss import LossSum, summed_loss
+from qa_lora.evaluation.asked import Question
+from qa_lora.evaluation.reference_loss import LossSum, summed_loss
 from qa_lora.report import FACT_ACCURACY, ExampleResult
 from qa_lora.scoring import CorpusStats, score_all
+from qa_lora.scoring.traits import fact_recall, is_repeating, length_ratio
 
 __all__ = ["Examined", "Examiner"]
 

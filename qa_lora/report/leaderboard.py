@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError
-from qa_lora.report import BASE, TUNED, Report
-from qa_lora.report_files import list_reports, read_report
+from qa_lora.report.files import list_reports, read_report
+from qa_lora.report.found import BASE, TUNED, Report
 from qa_lora.runs import Run, list_runs
 
 __all__ = ["Board", "Leaderboard", "Standing"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from qa_lora.answering import BASE, TUNED, Answerer
+from qa_lora.answering.answerer import BASE, TUNED, Answerer
 from qa_lora.batching import EncodedExample, collate
 from qa_lora.data.example import QAExample
 from qa_lora.encoding import Prompt, encode_texts

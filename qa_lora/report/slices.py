@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qa_lora.statistics import Difference, paired_bootstrap
+from qa_lora.scoring.statistics import Difference, paired_bootstrap
 
 if TYPE_CHECKING:
-    from qa_lora.report import ExampleResult
+    from qa_lora.report.found import ExampleResult
 
 __all__ = ["SLICES", "Slice", "slices"]
 

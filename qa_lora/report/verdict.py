@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from qa_lora.report import BASE, FACT_ACCURACY, LABELS, TUNED, Report
-from qa_lora.statistics import paired_bootstrap
+from qa_lora.report.found import BASE, FACT_ACCURACY, LABELS, TUNED, Report
+from qa_lora.scoring.statistics import paired_bootstrap
 
 __all__ = ["Verdict", "verdict"]
 

@@ -6,11 +6,11 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from qa_lora.answering.one_model import OneModel, Who
 from qa_lora.decoding import answer_all, usual_tokens
 from qa_lora.encoding import Prompt
 from qa_lora.following import follow
 from qa_lora.generation import Answer, GenerationSettings
-from qa_lora.one_model import OneModel, Who
 
 __all__ = ["Together", "answer_one", "answer_rows", "is_blank"]
 

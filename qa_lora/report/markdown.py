@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from qa_lora.report import BASE, LABELS, ExampleResult, Report, beside, headline
+from qa_lora.report.found import BASE, LABELS, ExampleResult, Report, beside, headline
 
 __all__ = ["to_markdown"]
 

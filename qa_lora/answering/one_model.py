@@ -14,10 +14,10 @@ from peft.utils import AuxiliaryTrainingWrapper
 
 from qa_lora import runs
 from qa_lora.adapters import ADAPTER_WEIGHTS, add_adapter, remove_adapter
+from qa_lora.answering.fair_lock import FairLock
 from qa_lora.config import TrainConfig
 from qa_lora.encoding import Asked, Prompt, fit_prompts
 from qa_lora.errors import ModelError
-from qa_lora.fair_lock import FairLock
 from qa_lora.generation import Answer, GenerationSettings, Watch, generate_batch
 from qa_lora.locate import Located, same_base
 from qa_lora.models import load_adapter_tokenizer
