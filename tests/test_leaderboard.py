@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from qa_lora import report_files, runs
+from qa_lora import runs
 from qa_lora.config import TrainConfig
-from qa_lora.report import save_report
+from qa_lora.report import read_report, save_report
 from qa_lora.report.leaderboard import Leaderboard
 from tests.made_reports import make_report
 
@@ -88,7 +88,7 @@ def test_files_are_read_once_and_damaged_ones_left_out(folder, monkeypatch):
     (run.evaluations_dir / "1.json").write_text("{")
     (run.evaluations_dir / "1.parquet").unlink()
     read = []
-    real = report_files.read_report
+    real = read_report
 
     def counted(folder: Path, number: int, **options: bool) -> object:
         assert options == {"examples": False}
