@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from qa_lora import asked, runs
+from qa_lora import runs
 from qa_lora.answering import Answerer, GenerationSettings, load
 from qa_lora.answering.effect import measure_effect
 from qa_lora.batching import encode
 from qa_lora.config import TrainConfig
 from qa_lora.data import QAExample, load_split, question_key
 from qa_lora.errors import ConfigError, DataError, RunError
-from qa_lora.evaluation import Progress, evaluate, evaluate_stream
+from qa_lora.evaluation import Progress, asked, evaluate, evaluate_stream
 from qa_lora.report import Report, load_report
 from qa_lora.scoring import METRICS, score
 from tests.lively import make_adapter, make_model
