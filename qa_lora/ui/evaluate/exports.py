@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from qa_lora.report.markdown import to_markdown
 from qa_lora.ui.evaluate.plots import plots
 
 __all__ = ["Downloads", "to_csv", "to_json", "to_zip", "write_downloads"]
+
+_WRITING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,15 @@ def write_downloads(report: Report, name: str, folder: Path, parquet: Path) -> D
         parquet: The run's own file of the rows.
     """
     paths = {kind: folder / f"{name}.{kind}" for kind in ("csv", "json", "parquet", "zip")}
-    if not paths["zip"].exists():
-        # The mark at the start tells spreadsheets that this is UTF-8.
-        paths["csv"].write_text(to_csv(report), "utf-8-sig", newline="")
-        paths["json"].write_text(to_json(report), "utf-8")
-        if parquet.is_file():
-            shutil.copyfile(parquet, paths["parquet"])
-        with replaced_file(paths["zip"]) as path:
-            path.write_bytes(to_zip(report))
+    with _WRITING:  # two pages may open the same evaluation at once
+        if not paths["zip"].exists():
+            # The mark at the start tells spreadsheets that this is UTF-8.
+            paths["csv"].write_text(to_csv(report), "utf-8-sig", newline="")
+            paths["json"].write_text(to_json(report), "utf-8")
+            if parquet.is_file():
+                shutil.copyfile(parquet, paths["parquet"])
+            with replaced_file(paths["zip"]) as path:
+                path.write_bytes(to_zip(report))
     return Downloads(
         str(paths["csv"]),
         str(paths["json"]),
