@@ -1,7 +1,10 @@
-"""Processes that have loaded everything already: a fork of the tests', without seconds of imports.
+"""Processes that have loaded everything already: no seconds of imports for each of them.
 
-They are processes of their own, with their own signals, output, exit code and death. What only a
-new interpreter shows (what it imports, the way in by ``python -m``) needs a new interpreter.
+They are forks of a server that has imported all of this and computed nothing: a fork of the tests
+themselves would take over the state of torch's threads, but not the threads. What they are asked to
+do goes to them pickled. They are processes of their own, with their own signals, output, exit code
+and death. What only a new interpreter shows (what it imports, the way in by ``python -m``) needs a
+new interpreter.
 """
 
 from __future__ import annotations
@@ -14,18 +17,46 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from multiprocessing import forkserver, reduction
 from pathlib import Path
 from typing import IO, Any
-
-from accelerate.state import AcceleratorState, GradientState, PartialState
 
 import qa_lora.evaluation
 import qa_lora.training  # noqa: F401 - loaded here, so that no child has to
 from qa_lora import processes, worker
 from qa_lora.cli import main
 
-FORK = multiprocessing.get_context("fork")
+FORK = multiprocessing.get_context("forkserver")
+ROOT = Path(__file__).parents[1]
 SECONDS = 240
+
+
+class Passed:
+    """The number of an open file, which is another one in the child."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        return _received, (reduction.DupFd(self.number),)
+
+
+def _received(file: Any) -> int:
+    number: int = file.detach()
+    return number
+
+
+def start_server() -> None:
+    """Start what the children are forked from, unless it runs."""
+    FORK.set_forkserver_preload([__name__])
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONPATH"]
+        if path is not None:
+            os.environ["PYTHONPATH"] = path
 
 
 class Child:
@@ -54,10 +85,19 @@ class Child:
         if output is None:
             self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
         numbers = [file.fileno() for file in self._files] or [output, output]
+        start_server()
         self.process = FORK.Process(
-            target=_child, args=(function, args, cwd, environment or {}, numbers, session),
+            target=_child,
+            args=(
+                function,
+                args,
+                cwd or Path.cwd(),
+                {**os.environ, "TOKENIZERS_PARALLELISM": "false", **(environment or {})},
+                [Passed(number) for number in numbers],
+                session,
+            ),
             daemon=True,
-        )  # fmt: skip
+        )
         self.process.start()
         assert self.process.pid is not None
         self.pid = self.process.pid
@@ -113,15 +153,16 @@ def qa_lora_command(
 
 def spawn(folder: Path) -> None:
     """In place of :func:`qa_lora.processes.spawn`: the worker of a run as a child."""
-    noted = FORK.Event()
+    reading, writing = os.pipe()
     with (folder / "worker.log").open("ab") as log:
-        child = Child(_work, noted, folder.resolve(), output=log.fileno(), session=True)
+        child = Child(_work, Passed(reading), folder.resolve(), output=log.fileno(), session=True)
+    os.close(reading)
     processes.note(folder, child.pid)
-    noted.set()
+    os.close(writing)
 
 
-def _work(noted: Any, folder: Path) -> int:
-    noted.wait()  # a new interpreter takes longer to start than its starter to note it
+def _work(noted: int, folder: Path) -> int:
+    os.read(noted, 1)  # a new interpreter takes longer to start than its starter to note it
     return worker.main([str(folder)])
 
 
@@ -163,7 +204,7 @@ def _and_leave(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 def _child(
     function: Callable[..., Any],
     args: tuple[Any, ...],
-    cwd: Path | None,
+    cwd: Path,
     environment: Mapping[str, str],
     output: list[int],
     session: bool,
@@ -178,12 +219,9 @@ def _child(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # The tokenizers' threads are not in the child.
-    os.environ.update({"TOKENIZERS_PARALLELISM": "false", **environment})
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._shared_state.clear()
-    if cwd is not None:
-        os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
     code = function(*args)
     sys.stdout.flush()
     sys.exit(code)
