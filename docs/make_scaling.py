@@ -160,8 +160,10 @@ def _memory() -> list[str]:
         _wrapped(
             "Made from `qa_lora/estimate` by `make docs`; do not edit. What a training needs with "
             "the default adapter (rank 8 on q and v) and how fast it is expected to be, from "
-            "pocket to FLAN-T5 XXL. **No GPU was at hand: every GPU figure here is the model's "
-            "alone.** CPU figures were measured where the last section says so."
+            "pocket to FLAN-T5 XXL. **Every GPU figure here is the model's alone**; the one "
+            "training that was measured on a GPU, with a small batch, is in "
+            "[performance.md](performance.md). CPU figures were measured where the last section "
+            "says so."
         ),
         "",
         "## Memory",
