@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from qa_lora import runs
 from qa_lora.config import TrainConfig
+from qa_lora.data.example import QAExample
 from qa_lora.errors import ModelError
-from qa_lora.ui.engine import Engine, Job
+from qa_lora.ui.engine import Engine, Job, Order
+from qa_lora.ui.jobs import work
 from qa_lora.ui.line import Line
 from tests.lively import make_adapter, make_model
 
@@ -120,3 +123,54 @@ def test_a_run_that_is_being_scored_can_be_asked_meanwhile(engine, model):
                 assert second.place == 1
                 assert engine.model_line() == 2
     assert engine.model_line() == 0
+
+
+def test_who_asks_beside_a_scoring_is_through_before_the_next_has_the_model(engine, model):
+    one, two = make_run(engine, model, 1), make_run(engine, model, 2)
+    scoring = engine.enter_scoring()
+    assert scoring.ready()
+    answerer = engine.answerer(one)
+    job = engine.jobs[one.id] = Job(one.id, "answering")
+    beside = engine.enter_line(one)
+    behind = engine.enter_line(two)
+
+    def end() -> None:
+        with scoring:
+            engine.end_scoring(job, "done")
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    while job.busy:
+        time.sleep(0.002)
+    assert beside.ready() and not behind.ready(0.05)
+    with engine.enter_line(one) as late:
+        assert late.place == 2  # behind the other, not beside what has ended
+    assert answerer.answer("Why?") is not None
+    beside.leave()
+    assert behind.ready(None)
+    thread.join()
+    behind.leave()
+
+
+def test_an_answerer_that_was_closed_says_so(engine, model):
+    one, two = make_run(engine, model, 1), make_run(engine, model, 2)
+    answerer = engine.answerer(one)
+    engine.answerer(two)
+    for system in ("base", "tuned"):
+        with pytest.raises(ModelError, match="closed meanwhile"):
+            answerer.answer("Why?", variant=system)
+        with pytest.raises(ModelError, match="closed meanwhile"):
+            list(answerer.answer_many([QAExample("", "Why?", "")], systems=[system]))
+
+
+def test_a_scoring_that_fails_says_why_before_it_says_that_it_has(engine, model, monkeypatch):
+    one = make_run(engine, model, 1)
+    errors = []
+    ended = engine.end_scoring
+    monkeypatch.setattr(
+        engine, "end_scoring", lambda job, state: (errors.append(job.error), ended(job, state))
+    )
+    job = Job(one.id)
+    work(engine, job, one, Order(file=Path("nowhere.csv")))
+    assert job.state == "failed" and errors == [job.error] and "nowhere" in job.error
+    assert engine.model_line() == 0 and engine.enter_scoring().ready()

@@ -168,14 +168,24 @@ class Engine:
         A run that is being scored can be asked meanwhile: its answerer takes turns by itself, so
         those who ask it wait only for each other.
         """
-        job = self.jobs.get(run.id)
-        if job is not None and job.state == "answering" and self.holds(run):
-            return self._beside.enter()
-        return self._line.enter()
+        with self._lock:  # so that nobody gets in beside a scoring that has just ended
+            job = self.jobs.get(run.id)
+            if job is not None and job.state == "answering" and self.holds(run):
+                return self._beside.enter()
+            return self._line.enter()
 
     def enter_scoring(self) -> Ticket:
         """Get in line to score; leave the ticket in any case."""
         return self._line.enter()
+
+    def end_scoring(self, job: Job, state: str) -> None:
+        """End a scoring whose turn it is, and wait until those who asked its run beside it have.
+
+        They hold the model as it did; the next in line may want another one in its place.
+        """
+        with self._lock:
+            job.state = state
+        self._beside.wait_empty()
 
     def model_line(self) -> int:
         """How many wait for the model."""
