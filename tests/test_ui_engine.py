@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from qa_lora import runs
+from qa_lora.answering import Answerer
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.errors import ModelError
@@ -70,6 +71,38 @@ def test_not_more_adapters_are_kept_than_fit(engine, model, monkeypatch):
     assert engine.answerer(one, names[:1]).systems == ("base", "tuned", names[0])
     engine.jobs[one.id] = Job(one.id, "answering")
     assert engine.answerer(one, names[1:]).systems == ("base", "tuned", *names)
+
+
+def test_what_is_being_scored_stays_as_it_was_until_the_scoring_ends(engine, model):
+    one, two = make_run(engine, model, 1), make_run(engine, model, 2)
+    job = engine.jobs[one.id] = Job(one.id, "loading")
+    first = engine.answerer(one, [two.id])
+    job.state = "answering"
+
+    def said(answerer: Answerer) -> list[str]:
+        return [answerer.answer("Why?", variant=name).text for name in ("tuned", two.id)]
+
+    before = said(first)
+    for run, seed in ((one, 3), (two, 4)):  # trained on
+        make_adapter(model, run.adapter, seed=seed)
+    assert engine.answerer(one, [two.id]) is first
+    assert said(first) == before
+    job.state = "loading"  # the next scoring gets what is newest
+    newest = said(engine.answerer(one, [two.id]))
+    assert newest[0] != before[0] and newest[1] != before[1]
+
+
+def test_who_still_has_an_adapter_that_was_removed_is_not_answered_by_another(engine, model):
+    one, two = make_run(engine, model, 1), make_run(engine, model, 2)
+    answerer = engine.answerer(one)
+    examples = [QAExample("", question, "") for question in ("Why?", "Who?")]
+    answerer.add(two, name="more")
+    asked = answerer.answer_many(examples, systems=["more"], batch_tokens=1)
+    next(asked)
+    answerer.remove("more")
+    answerer.add(two, name="more")
+    with pytest.raises(ModelError, match="no adapter"):
+        next(asked)
 
 
 # --- the line ---

@@ -223,7 +223,7 @@ class Engine:
         return self._resident.answerer(
             run,
             {name: self.find(name) or name for name in others},
-            remove=job is None or not job.busy,
+            replace=job is None or job.state != "answering",
         )
 
     def split(self, run: runs.Run) -> DataSplit:
