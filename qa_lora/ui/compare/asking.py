@@ -23,6 +23,7 @@ __all__ = [
     "NO_ADAPTER",
     "Asked",
     "Ready",
+    "Stop",
     "Stops",
     "checked",
     "chosen_systems",
@@ -76,17 +77,24 @@ def _text(value: object) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+class Stop(threading.Event):
+    """Set when an answer is to end."""
+
+    dropped = False
+    """Whether what was said so far is not wanted either; then the handler shows nothing more."""
+
+
 class Stops:
     """Who has pressed Stop: a flag for each page and part of the tab, looked at while answering."""
 
     def __init__(self) -> None:
-        self._flags: dict[tuple[str, str], threading.Event] = {}
+        self._flags: dict[tuple[str, str], Stop] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def watched(self, page: str | None, part: str) -> Iterator[threading.Event]:
+    def watched(self, page: str | None, part: str) -> Iterator[Stop]:
         """A flag that this page's Stop sets, and so does the next question in the same part."""
-        key, flag = (page or "", part), threading.Event()
+        key, flag = (page or "", part), Stop()
         with self._lock:
             before = self._flags.get(key)
             self._flags[key] = flag
@@ -99,11 +107,12 @@ class Stops:
                 if self._flags.get(key) is flag:
                     del self._flags[key]
 
-    def press(self, page: str | None, part: str) -> None:
-        """Stop what this page waits for in this part."""
+    def press(self, page: str | None, part: str, *, drop: bool = False) -> None:
+        """Stop what this page waits for in this part; `drop` also what was said so far."""
         with self._lock:
             flag = self._flags.get((page or "", part))
         if flag is not None:
+            flag.dropped = flag.dropped or drop
             flag.set()
 
 

@@ -1,0 +1,85 @@
+"""What the Compare tab's handlers do with a tiny model, without a browser."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qa_lora import runs
+from qa_lora.config import TrainConfig
+from tests.lively import make_adapter, make_model
+
+pytest.importorskip("gradio")
+from qa_lora.ui.build import build_app  # noqa: E402
+from qa_lora.ui.compare.chat import Talk  # noqa: E402
+from qa_lora.ui.engine import Engine  # noqa: E402
+
+COLUMNS = ["base", "tuned"]
+
+
+class Page:
+    """The app's handlers as one page calls them."""
+
+    def __init__(self, runs_dir: Path, model: Path, data: Path) -> None:
+        self.engine = Engine(runs_dir)
+        self.engine.warm = True  # the libraries are there
+        config = TrainConfig.build(
+            model=str(model), precision="fp32", data=str(data), max_new_tokens=12
+        )
+        self.run = runs.create(config, runs_dir)
+        make_adapter(model, self.run.adapter)
+        self.engine.forget_list()
+        self.app = build_app(runs_dir, self.engine)
+        self.request = types.SimpleNamespace(session_hash="page")
+
+    def handler(self, part: str, name: str) -> Callable[..., Any]:
+        """The function of that name in a part of the tab."""
+        return next(
+            fn.fn
+            for fn in self.app.fns.values()
+            if fn.fn is not None
+            and fn.fn.__module__ == f"qa_lora.ui.{part}"
+            and fn.fn.__name__ == name
+        )
+
+    def settings(self, **other: Any) -> list[Any]:
+        """Values of the controls."""
+        from qa_lora.ui.compare.controls import SETTINGS
+
+        return [other.get(name) for name in SETTINGS]
+
+
+@pytest.fixture(scope="module")
+def page(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    folder = tmp_path_factory.mktemp("compare")
+    data = folder / "qa.csv"
+    rows = "".join(f"What is thing {i}?,It is {i}.\n" for i in range(40))
+    data.write_text("question,answer\n" + rows)
+    return Page(folder / "runs", make_model(tiny_model, folder / "model"), data)
+
+
+def said(update: dict[Any, Any], elem_id: str) -> Any:
+    """What an update holds for a component."""
+    return next((value for part, value in update.items() if part.elem_id == elem_id), None)
+
+
+def until_answering(updates: Iterator[dict[Any, Any]], elem_id: str) -> None:
+    """Go on until the model has said something, or waits for its turn."""
+    for update in updates:
+        if "Answering" in (said(update, elem_id) or ""):
+            return
+    raise AssertionError("It never answered.")
+
+
+def test_a_new_chat_is_not_overwritten_by_the_answer_that_it_ended(page):
+    send, clear = page.handler("compare.chat", "send"), page.handler("compare.chat", "clear")
+    for frames in (1, 3):  # before the model's turn, and in it
+        going = send(page.request, Talk(), page.run.id, "Why?", "", COLUMNS, *page.settings())
+        for _ in range(frames):
+            next(going)
+        clear(page.request, page.run.id, COLUMNS)
+        assert list(going) == []
