@@ -14,9 +14,9 @@ from qa_lora.config import TrainConfig
 from tests.lively import make_adapter, make_model
 
 pytest.importorskip("gradio")
-from qa_lora.ui.build import build_app  # noqa: E402
-from qa_lora.ui.compare.chat import Talk  # noqa: E402
-from qa_lora.ui.engine import Engine  # noqa: E402
+from qa_lora.ui.build import build_app
+from qa_lora.ui.compare.chat import Talk
+from qa_lora.ui.engine import Engine
 
 COLUMNS = ["base", "tuned"]
 
@@ -67,12 +67,12 @@ def said(update: dict[Any, Any], elem_id: str) -> Any:
     return next((value for part, value in update.items() if part.elem_id == elem_id), None)
 
 
-def until_answering(updates: Iterator[dict[Any, Any]], elem_id: str) -> None:
-    """Go on until the model has said something, or waits for its turn."""
+def until(updates: Iterator[dict[Any, Any]], elem_id: str, text: str) -> None:
+    """Go on until a component shows a text."""
     for update in updates:
-        if "Answering" in (said(update, elem_id) or ""):
+        if text in (said(update, elem_id) or ""):
             return
-    raise AssertionError("It never answered.")
+    raise AssertionError(f"It never showed {text}.")
 
 
 def test_a_new_chat_is_not_overwritten_by_the_answer_that_it_ended(page):
@@ -83,3 +83,11 @@ def test_a_new_chat_is_not_overwritten_by_the_answer_that_it_ended(page):
             next(going)
         clear(page.request, page.run.id, COLUMNS)
         assert list(going) == []
+
+
+def test_a_closed_page_ends_its_batch(page):
+    start, leave = page.handler("compare.probes", "start"), page.handler("compare", "leave")
+    going = start(page.request, page.run.id, "all", "", COLUMNS, *page.settings())
+    until(going, "probe-status", "0 of 40")
+    leave(page.request)
+    assert "0 of 40 answered; stopped" in said(list(going)[-1], "probe-status")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,9 @@ def build_compare(tab: Any) -> CompareTab:
     return CompareTab(tab, controls, ask, chat, probes, blind)
 
 
-def wire_compare(engine: Engine, header: Header, tab: CompareTab, downloads: Path) -> None:
+def wire_compare(
+    engine: Engine, header: Header, tab: CompareTab, downloads: Path
+) -> Callable[[gr.Request], None]:
     """Connect the tab's events.
 
     Args:
@@ -56,6 +58,9 @@ def wire_compare(engine: Engine, header: Header, tab: CompareTab, downloads: Pat
         header: The shared header.
         tab: The components.
         downloads: A folder of this process for the files that are offered.
+
+    Returns:
+        What is to be called when a page is closed.
     """
     controls, ask, blind = tab.controls, tab.ask, tab.blind
     stops = Stops()
@@ -84,3 +89,8 @@ def wire_compare(engine: Engine, header: Header, tab: CompareTab, downloads: Pat
     wire_probes(engine, header, controls, tab.probes, stops, downloads)
     wire_blind(engine, header, controls, blind, stops, downloads)
     wire_controls(engine, header, controls, answered, stops)
+
+    def leave(request: gr.Request) -> None:
+        stops.leave(request.session_hash)
+
+    return leave

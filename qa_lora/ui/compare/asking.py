@@ -115,6 +115,13 @@ class Stops:
             flag.dropped = flag.dropped or drop
             flag.set()
 
+    def leave(self, page: str | None) -> None:
+        """Stop whatever a page waits for: it was closed."""
+        with self._lock:
+            parts = [part for of, part in self._flags if of == (page or "")]
+        for part in parts:
+            self.press(page, part)
+
 
 @dataclass(frozen=True)
 class Ready:

@@ -142,13 +142,13 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
             notice = NEW_CHAT if any(turns for _, turns in talk.turns) else notice
             talk = begun
         waiting = dict.fromkeys(talk.systems, (asked.question, DOTS))
-        yield {chat.message: "", chat.status: note(notice), **shown_turns(talk, waiting)}
         stop = Stop()
         try:
             with (
                 stops.watched(request.session_hash, PART) as stop,
                 closing(take_turn(engine, run_id, columns, SETTINGS, values, stop)) as steps,
             ):
+                yield {chat.message: "", chat.status: note(notice), **shown_turns(talk, waiting)}
                 for step in steps:
                     if stop.dropped:
                         return

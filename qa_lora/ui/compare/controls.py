@@ -200,11 +200,17 @@ def wire_controls(
                     if isinstance(step, str):
                         continue
                     from qa_lora.answering.effect import measure_effect
+                    from qa_lora.generation import Stopped
 
                     for system in missing:
                         if not spread or stop.is_set():
                             break
-                        effect = measure_effect(step.answerer, spread, system=system)
+                        try:
+                            effect = measure_effect(
+                                step.answerer, spread, system=system, should_stop=stop.is_set
+                            )
+                        except Stopped:
+                            break
                         controls.measured[_key(engine, run, system)] = found[system] = effect
                         yield {controls.effect: effect_html(found)}
         except QALoRAError as error:
