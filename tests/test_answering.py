@@ -395,6 +395,24 @@ def test_memory_that_does_not_suffice_is_said(answerer, monkeypatch):
         answerer.answer("Why?")
 
 
+def test_answers_that_need_more_memory_than_there_is_are_not_begun(answerer, monkeypatch):
+    from qa_lora.decoding import bytes_of_a_token
+
+    tokens = bytes_of_a_token(answerer.model) * 1000
+    monkeypatch.setattr("qa_lora.answering.together.free_memory_bytes", lambda device: tokens)
+    examples = [QAExample("", "Why?", "")]
+    much = GenerationSettings(num_beams=4, max_new_tokens=200)
+    with pytest.raises(ModelError, match=r"more memory than there is.*fewer beams"):
+        answerer.answer("Why?", settings=much)
+    with pytest.raises(ModelError, match="more memory than there is"):
+        list(answerer.answer_many(examples, settings=much))
+    less = GenerationSettings(num_beams=2, max_new_tokens=100)
+    assert len(list(answerer.answer_many(examples, settings=less))) == 1
+    assert answerer.answer("Why?", settings=less) is not None
+    monkeypatch.setattr("qa_lora.answering.together.free_memory_bytes", lambda device: 0)
+    assert answerer.answer("Why?", settings=GenerationSettings()).tokens > 0
+
+
 def test_memory_for_some_of_the_answers_gives_all_of_them(answerer, monkeypatch):
     examples = [QAExample(id=str(i), question=q, answer="") for i, q in enumerate(QUESTIONS)]
     beams = GenerationSettings(max_new_tokens=12, num_beams=2)
