@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from qa_lora import runs
 from qa_lora.config import TrainConfig
+from qa_lora.data import DataSplit
 from tests.lively import make_adapter, make_model
 
 pytest.importorskip("gradio")
@@ -62,6 +64,18 @@ def page(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(folder / "runs", make_model(tiny_model, folder / "model"), data)
 
 
+def with_turns(page: Page, monkeypatch: pytest.MonkeyPatch, alone: int) -> DataSplit:
+    """The run's data, in which only the first few test questions go on no earlier turns."""
+    split = page.engine.split(page.run)
+    test = [
+        e if i < alone else dataclasses.replace(e, history=(("Hello?", "Hi."),))
+        for i, e in enumerate(split.test)
+    ]
+    split = dataclasses.replace(split, test=test)
+    monkeypatch.setattr(page.engine, "split", lambda run: split)
+    return split
+
+
 def said(update: dict[Any, Any], elem_id: str) -> Any:
     """What an update holds for a component."""
     return next((value for part, value in update.items() if part.elem_id == elem_id), None)
@@ -91,3 +105,24 @@ def test_a_closed_page_ends_its_batch(page):
     until(going, "probe-status", "0 of 40")
     leave(page.request)
     assert "0 of 40 answered; stopped" in said(list(going)[-1], "probe-status")
+
+
+def test_questions_that_go_on_earlier_turns_are_not_asked_without_them(page, monkeypatch):
+    only = with_turns(page, monkeypatch, alone=1).test[0]
+    assert len(page.engine.split(page.run).test) > 2
+    pick, ask = page.handler("compare.ask", "pick"), page.handler("compare.blind", "ask")
+    opened = page.handler("compare", "open_tab")(page.run.id, COLUMNS)
+    chips = next(v for part, v in opened.items() if part.elem_id == "chips")
+    assert [list(sample) for sample in chips.raw_samples] == [[only.question]]
+    assert pick(page.run.id, 5)[0] == only.question
+    for _ in range(4):
+        assert page.handler("compare.ask", "surprise")(page.run.id)[0] == only.question
+    drawn = next(ask(page.request, page.run.id, "", COLUMNS, *page.settings()))
+    assert only.question in said(drawn, "blind-drawn")
+    start = page.handler("compare.probes", "start")
+    batch = list(start(page.request, page.run.id, "held-out", "", COLUMNS, *page.settings()))[-1]
+    assert "1 of 1 answered." in said(batch, "probe-status")
+    with_turns(page, monkeypatch, alone=0)
+    assert pick(page.run.id, None) == ("", "")
+    (refused,) = ask(page.request, page.run.id, "", COLUMNS, *page.settings())
+    assert "no held-out questions that can be asked" in said(refused, "blind-status")

@@ -18,7 +18,7 @@ from qa_lora.ui.compare.asking import (
     Ready,
     Stops,
     chosen_systems,
-    held_out,
+    offered,
     references_of,
     take_turn,
     usable_run,
@@ -108,7 +108,7 @@ def offered_questions(engine: Engine, ask: Ask, run_id: str | None) -> Update:
         engine.split(run)
     except QALoRAError as error:
         message = note(str(error), "warn")
-    samples = [[example.question] for example in _chips(held_out(engine, run_id))]
+    samples = [[example.question] for example in _chips(offered(engine, run_id))]
     return {
         ask.chips: gr.Dataset(samples=samples),
         ask.ask: gr.Button(interactive=True),
@@ -125,7 +125,7 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
     """
 
     def pick(run_id: str | None, index: int | None) -> tuple[str, str]:
-        questions = held_out(engine, run_id)
+        questions = offered(engine, run_id)
         if not questions:
             return "", ""
         if index is None:

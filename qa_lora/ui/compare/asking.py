@@ -28,6 +28,7 @@ __all__ = [
     "checked",
     "chosen_systems",
     "held_out",
+    "offered",
     "other_runs",
     "references_of",
     "settings_of",
@@ -248,6 +249,11 @@ def held_out(engine: Engine, run_id: str | None) -> Sequence[QAExample]:
         return engine.split(run).test if run else ()
     except QALoRAError:
         return ()
+
+
+def offered(engine: Engine, run_id: str | None) -> list[QAExample]:
+    """The test questions that can be asked by themselves: those that go on no earlier turns."""
+    return [example for example in held_out(engine, run_id) if not example.history]
 
 
 def references_of(engine: Engine, run_id: str | None, asked: Asked) -> list[str]:

@@ -21,7 +21,7 @@ from qa_lora.ui.compare.asking import (
     Ready,
     Stops,
     checked,
-    held_out,
+    offered,
     references_of,
     take_turn,
 )
@@ -166,10 +166,11 @@ def wire_blind(
     def question_of(run_id: str | None, own: str) -> Asked:
         if (own or "").strip():
             return checked(own)
-        questions = held_out(engine, run_id)
+        questions = offered(engine, run_id)
         if not questions:
             raise DataError(
-                "This run has no held-out questions that could be read.", "Type a question."
+                "This run has no held-out questions that can be asked by themselves.",
+                "Type a question.",
             )
         example = chance.choice(questions)
         return checked(example.question, example.context)

@@ -17,7 +17,7 @@ from qa_lora.data.example import QAExample
 from qa_lora.errors import ConfigError, DataError, QALoRAError
 from qa_lora.formulas import neutralise
 from qa_lora.probe_questions import bundled_probe_questions, questions_from_lines
-from qa_lora.ui.compare.asking import Ready, Stops, checked, held_out, take_turn
+from qa_lora.ui.compare.asking import Ready, Stops, checked, offered, take_turn
 from qa_lora.ui.compare.controls import SETTINGS, Controls
 from qa_lora.ui.compare.tables import probe_table, progress_html
 from qa_lora.ui.engine import Engine
@@ -98,9 +98,11 @@ def wire_probes(
 
     def questions(run_id: str | None, which: str, own: str) -> list[QAExample]:
         if which == HELD_OUT:
-            found = list(held_out(engine, run_id))
+            found = offered(engine, run_id)
             if not found:
-                raise DataError("This run has no held-out questions that could be read.")
+                raise DataError(
+                    "This run has no held-out questions that can be asked by themselves."
+                )
             return random.SystemRandom().sample(found, min(DRAWN, len(found)))
         if which == OWN:
             lines = questions_from_lines(own or "")
