@@ -13,10 +13,12 @@ import pytest
 from qa_lora import runs
 from qa_lora.config import TrainConfig
 from qa_lora.data import DataSplit
+from qa_lora.votes import list_votes
 from tests.lively import make_adapter, make_model
 
 pytest.importorskip("gradio")
 from qa_lora.ui.build import build_app
+from qa_lora.ui.compare.blind import Ballot
 from qa_lora.ui.compare.chat import Talk
 from qa_lora.ui.engine import Engine
 
@@ -126,3 +128,15 @@ def test_questions_that_go_on_earlier_turns_are_not_asked_without_them(page, mon
     assert pick(page.run.id, None) == ("", "")
     (refused,) = ask(page.request, page.run.id, "", COLUMNS, *page.settings())
     assert "no held-out questions that can be asked" in said(refused, "blind-status")
+
+
+def test_a_second_vote_on_the_same_two_answers_is_said_not_to_count(page):
+    ask, vote = page.handler("compare.blind", "ask"), page.handler("compare.blind", "vote")
+    *_, last = ask(page.request, page.run.id, "Why?", COLUMNS, *page.settings())
+    ballot = next(value for value in last.values() if isinstance(value, Ballot))
+    assert "You preferred A" in said(vote(ballot, "", "left"), "blind-status")
+    again = vote(ballot, "", "right")
+    assert "the first vote counts" in said(again, "blind-status")
+    assert [v.vote for v in list_votes(page.engine.runs_dir)] == [ballot.systems[0]]
+    same = dataclasses.replace(ballot, id="other", systems=("tuned", "tuned"))
+    assert "two systems" in said(vote(same, "", "left"), "blind-status")

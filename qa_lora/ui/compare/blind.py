@@ -50,6 +50,7 @@ __all__ = ["Blind", "build_blind", "shown_tally", "wire_blind"]
 Update = dict[Any, Any]
 PART = "blind"
 CHOICES = ("left", "right", TIE, BOTH_BAD)
+VOTED = "You have voted on these two already; the first vote counts."
 LABELS = ("A is better (A)", "B is better (B)", "Tie (T)", "Both bad (X)")
 
 
@@ -237,14 +238,14 @@ def wire_blind(
             return {blind.status: note("Press Next question first.", "warn")}
         who = _visitor(visitor)
         left, right = ballot.systems
-        vote = Vote(
-            ballot.run, left, right, ballot.asked.question, ballot.asked.context,
-            ballot.answers[0].text, ballot.answers[1].text,
-            {"left": left, "right": right}.get(choice, choice),
-            settings=ballot.settings, visitor=who, ballot=ballot.id,
-        )  # fmt: skip
         try:
-            add_vote(engine.runs_dir, vote)
+            vote = Vote(
+                ballot.run, left, right, ballot.asked.question, ballot.asked.context,
+                ballot.answers[0].text, ballot.answers[1].text,
+                {"left": left, "right": right}.get(choice, choice),
+                settings=ballot.settings, visitor=who, ballot=ballot.id,
+            )  # fmt: skip
+            stored = add_vote(engine.runs_dir, vote)
         except QALoRAError as error:
             return {blind.status: note(str(error), "bad")}
         said = {
@@ -253,6 +254,7 @@ def wire_blind(
             TIE: "You called it a tie.",
             BOTH_BAD: "You called both bad.",
         }[choice]
+        status = note(said, "good") if stored else note(VOTED)
         references = references_of(engine, ballot.run, ballot.asked)
         panes = []
         for letter, system, answer in zip("AB", ballot.systems, ballot.answers, strict=True):
@@ -265,7 +267,7 @@ def wire_blind(
         return {
             blind.ballot: None,
             blind.visitor: who,
-            blind.status: note(said, "good"),
+            blind.status: status,
             blind.panes: panes_html(panes, done=True, prefix="blind-"),
             blind.reference: reference_html(references),
             **votable(False),
