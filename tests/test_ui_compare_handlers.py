@@ -140,3 +140,19 @@ def test_a_second_vote_on_the_same_two_answers_is_said_not_to_count(page):
     assert [v.vote for v in list_votes(page.engine.runs_dir)] == [ballot.systems[0]]
     same = dataclasses.replace(ballot, id="other", systems=("tuned", "tuned"))
     assert "two systems" in said(vote(same, "", "left"), "blind-status")
+
+
+@pytest.mark.parametrize("part", ["ask", "blind"])
+def test_an_answer_of_the_run_that_was_in_view_before_is_not_shown(page, part):
+    name = {"ask": "answer", "blind": "ask"}[part]
+    inputs = {"ask": ["Why?", ""], "blind": ["Why?"]}[part]
+    begin, changed = (page.handler(f"compare.{part}", each) for each in (name, "changed"))
+    for frames in (1, 2):  # before the model's turn, and in it
+        going = begin(page.request, page.run.id, *inputs, COLUMNS, *page.settings())
+        for _ in range(frames):
+            next(going)
+        cleared = changed(page.request)
+        assert "answer will appear" in said(
+            cleared, {"ask": "compare-panes"}.get(part, "blind-panes")
+        )
+        assert list(going) == []

@@ -19,6 +19,7 @@ from qa_lora.ui.compare.asking import (
     MAX_QUESTION,
     Asked,
     Ready,
+    Stop,
     Stops,
     checked,
     offered,
@@ -188,22 +189,25 @@ def wire_blind(
         except QALoRAError as error:
             yield {blind.status: note(str(error), "warn")}
             return
-        yield {
-            **reset(),
-            blind.panes: unnamed_html(None, waiting=True),
-            blind.draw: asked_html(asked.question, asked.context),
-        }
+        stop = Stop()
         try:
             with (
                 stops.watched(request.session_hash, PART) as stop,
                 closing(take_turn(engine, run_id, columns, SETTINGS, values, stop)) as steps,
             ):
+                yield {
+                    **reset(),
+                    blind.panes: unnamed_html(None, waiting=True),
+                    blind.draw: asked_html(asked.question, asked.context),
+                }
                 for step in steps:
+                    if stop.dropped:
+                        return
                     if isinstance(step, str):
                         yield {blind.status: note(step)}
                         continue
                     ballot = answered(step, asked, stop.is_set)
-                    if ballot is not None:
+                    if ballot is not None and not stop.is_set():
                         texts = [answer.text for answer in ballot.answers]
                         yield {
                             blind.ballot: ballot,
@@ -212,9 +216,11 @@ def wire_blind(
                             **votable(True),
                         }
                         return
-            yield {**reset(), blind.status: note("Stopped.")}
+            ended = note("Stopped.")
         except QALoRAError as error:
-            yield {**reset(), blind.status: note(str(error), "bad")}
+            ended = note(str(error), "bad")
+        if not stop.dropped:
+            yield {**reset(), blind.status: ended}
 
     def answered(ready: Ready, asked: Asked, stopped: Any) -> Ballot | None:
         """Both answers, whole: seen while it grows, the slower one would be known."""
@@ -274,6 +280,11 @@ def wire_blind(
             **shown_tally(engine, blind, ballot.run, downloads),
         }
 
+    def changed(request: gr.Request) -> Update:
+        """Another run is in view; what this one's models say is not shown any more."""
+        stops.press(request.session_hash, PART, drop=True)
+        return reset()
+
     def stop(request: gr.Request) -> None:
         stops.press(request.session_hash, PART)
 
@@ -293,7 +304,7 @@ def wire_blind(
             return cast(choice, ballot, visitor)
 
         button.click(vote, [blind.ballot, blind.visitor], after, **free)
-    header.run.change(reset, None, shown, **free)
+    header.run.change(changed, None, shown, **free)
 
 
 def _visitor(value: object) -> str:
