@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from qa_lora import runs
+from qa_lora.answering import answerer
 from qa_lora.config import TrainConfig
 from qa_lora.data import DataSplit
+from qa_lora.errors import ModelError
 from qa_lora.votes import list_votes
 from tests.lively import make_adapter, make_model
 
@@ -156,3 +158,24 @@ def test_an_answer_of_the_run_that_was_in_view_before_is_not_shown(page, part):
             cleared, {"ask": "compare-panes"}.get(part, "blind-panes")
         )
         assert list(going) == []
+
+
+@pytest.mark.parametrize(("good", "kept"), [(1, 8), (0, 0)])
+def test_a_batch_that_fails_midway_keeps_what_is_done(page, monkeypatch, good, kept):
+    lines = "\n".join(["\u200b", *(f"What is {i}?" for i in range(10))])
+    asked = (page.request, page.run.id, "own", lines, COLUMNS, *page.settings())
+    groups = []
+    answer_rows = answerer.answer_rows
+
+    def fails(*args: Any, **options: Any) -> Iterator[Any]:
+        groups.append(0)
+        if len(groups) > good:
+            raise ModelError("The memory does not suffice.")
+        return answer_rows(*args, **options)
+
+    monkeypatch.setattr(answerer, "answer_rows", fails)
+    *_, last = page.handler("compare.probes", "start")(*asked)
+    status, table = said(last, "probe-status"), said(last, "probe-table")
+    assert f"does not suffice. {kept} of 10 answered." in status and "note bad" in status
+    assert table.count('<th scope="row">') == kept and "…" not in table
+    assert said(last, "probe-csv").interactive == (kept > 0)

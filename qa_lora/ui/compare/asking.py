@@ -25,6 +25,7 @@ __all__ = [
     "Ready",
     "Stop",
     "Stops",
+    "can_be_seen",
     "checked",
     "chosen_systems",
     "held_out",
@@ -61,7 +62,7 @@ def checked(question: object, context: object = "") -> Asked:
         QALoRAError: If there is no question, or nothing in it can be seen.
     """
     texts = {"question": _text(question), "context": _text(context)}
-    if not any(unicodedata.category(c)[0] not in "CZ" for c in texts["question"]):
+    if not can_be_seen(texts["question"]):
         raise QALoRAError("There is no question yet.", "Type one, or click a held-out one.")
     cut = [
         f"Only the first {MAX_QUESTION:,} of the {name}'s {len(text):,} characters are used."
@@ -70,6 +71,11 @@ def checked(question: object, context: object = "") -> Asked:
     ]
     kept = [text[:MAX_QUESTION] for text in texts.values()]
     return Asked(kept[0], kept[1], " ".join(cut))
+
+
+def can_be_seen(text: str) -> bool:
+    """Whether there is anything but white space, control and format characters in a text."""
+    return any(unicodedata.category(char)[0] not in "CZ" for char in text)
 
 
 def _text(value: object) -> str:
