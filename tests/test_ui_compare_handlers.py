@@ -15,12 +15,13 @@ from qa_lora.answering import answerer
 from qa_lora.config import TrainConfig
 from qa_lora.data import DataSplit
 from qa_lora.errors import ModelError
-from qa_lora.votes import list_votes
+from qa_lora.votes import Vote, add_vote, list_votes
 from tests.lively import make_adapter, make_model
 
 pytest.importorskip("gradio")
 from qa_lora.ui.build import build_app
-from qa_lora.ui.compare.blind import Ballot
+from qa_lora.ui.compare import shown_votes
+from qa_lora.ui.compare.blind import Ballot, build_blind
 from qa_lora.ui.compare.chat import Talk
 from qa_lora.ui.engine import Engine
 
@@ -179,3 +180,21 @@ def test_a_batch_that_fails_midway_keeps_what_is_done(page, monkeypatch, good, k
     assert f"does not suffice. {kept} of 10 answered." in status and "note bad" in status
     assert table.count('<th scope="row">') == kept and "…" not in table
     assert said(last, "probe-csv").interactive == (kept > 0)
+
+
+def test_files_of_votes_that_are_being_copied_stay_whole(page, monkeypatch, tmp_path):
+    import gradio as gr
+
+    with gr.Blocks():
+        blind = build_blind()
+    vote = Vote(page.run.id, "base", "tuned", "Why?", "", "a", "b", "tie")
+    add_vote(page.engine.runs_dir, vote)
+    shown_votes.shown_tally(page.engine, blind, page.run.id, tmp_path)
+    for make in ("votes_csv", "votes_json"):
+        (path,) = tmp_path.glob(f"*.{make.removeprefix('votes_')}")
+        whole = path.read_text("utf-8")
+        monkeypatch.setattr(shown_votes, make, lambda votes: "new")
+        with path.open(encoding="utf-8") as copied:
+            shown_votes.shown_tally(page.engine, blind, page.run.id, tmp_path)
+            assert copied.read() == whole and path.read_text("utf-8-sig") == "new"
+    assert len(list(tmp_path.iterdir())) == 2

@@ -105,6 +105,16 @@ def test_who_still_has_an_adapter_that_was_removed_is_not_answered_by_another(en
         next(asked)
 
 
+def test_a_split_is_given_also_when_another_page_clears_those_that_are_kept(engine, model, qa_csv):
+    class Cleared(dict):
+        def __setitem__(self, name: str, split: object) -> None:
+            """As if another page came in between."""
+
+    config = TrainConfig.build(model=str(model), data=str(qa_csv))
+    engine._splits = Cleared()
+    assert engine.split(runs.create(config, engine.runs_dir)).test
+
+
 # --- the line ---
 
 

@@ -232,13 +232,15 @@ class Engine:
         Raises:
             QALoRAError: If the data cannot be read any more.
         """
-        if run.id not in self._splits:
+        split = self._splits.get(run.id)
+        if split is None:
             from qa_lora.data import load_split
 
+            split = load_split(run.config())
             if len(self._splits) >= 4:
                 self._splits.clear()
-            self._splits[run.id] = load_split(run.config())
-        return self._splits[run.id]
+            self._splits[run.id] = split  # which another page may clear at once
+        return split
 
     def score(self, run: runs.Run, order: Order) -> Job:
         """Score questions in a thread of its own, in line for the model.

@@ -55,7 +55,7 @@ def _differences(
     for autojunk in (False, True) if max(len(left), len(right)) <= MOST_PIECES else ():
         matcher = difflib.SequenceMatcher(None, left, right, autojunk=autojunk)
         if autojunk:
-            for piece in matcher.bpopular:
+            for piece in matcher.bpopular:  # type: ignore[attr-defined]
                 del others[piece]
         if sum(count * others[piece] for piece, count in Counter(left).items()) <= MOST_PAIRS:
             return matcher.get_opcodes()

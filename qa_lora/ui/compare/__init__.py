@@ -11,10 +11,11 @@ import gradio as gr
 
 from qa_lora.ui.compare.ask import Ask, build_ask, offered_questions, wire_ask
 from qa_lora.ui.compare.asking import Stops
-from qa_lora.ui.compare.blind import Blind, build_blind, shown_tally, wire_blind
+from qa_lora.ui.compare.blind import Blind, build_blind, wire_blind
 from qa_lora.ui.compare.chat import Chat, build_chat, wire_chat
 from qa_lora.ui.compare.controls import Controls, build_controls, offered_columns, wire_controls
 from qa_lora.ui.compare.probes import Probes, build_probes, wire_probes
+from qa_lora.ui.compare.shown_votes import shown_tally
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
 

@@ -37,16 +37,17 @@ from qa_lora.ui.compare.panes import (
     title_of,
     unnamed_html,
 )
+from qa_lora.ui.compare.shown_votes import shown_tally
 from qa_lora.ui.compare.tables import tally_html
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
 from qa_lora.ui.words import note
-from qa_lora.votes import BOTH_BAD, TIE, Vote, add_vote, list_votes, tally, votes_csv, votes_json
+from qa_lora.votes import BOTH_BAD, TIE, Vote, add_vote
 
 if TYPE_CHECKING:
     from qa_lora.answering import Answer
 
-__all__ = ["Blind", "build_blind", "shown_tally", "wire_blind"]
+__all__ = ["Blind", "build_blind", "wire_blind"]
 
 Update = dict[Any, Any]
 PART = "blind"
@@ -115,30 +116,6 @@ def build_blind() -> Blind:
         question, draw, ask, stop, status, panes, votes, reference, summary, as_csv, as_json,
         gr.State(None), visitor,
     )  # fmt: skip
-
-
-def shown_tally(engine: Engine, blind: Blind, run_id: str | None, downloads: Path) -> Update:
-    """What the votes on the run add up to, and the files of them."""
-    hidden = {part: gr.DownloadButton(interactive=False) for part in (blind.as_csv, blind.as_json)}
-    run = engine.find(run_id)
-    if run is None:
-        return {blind.tally: tally_html([]), **hidden}
-    try:
-        votes = list_votes(engine.runs_dir, run.id)
-        if not votes:
-            return {blind.tally: tally_html([]), **hidden}
-        # By their number: votes are only ever added, so another file is written for more of them.
-        name = f"{run.id}-votes-{len(votes)}"
-        files = downloads / f"{name}.csv", downloads / f"{name}.json"
-        files[0].write_text(votes_csv(votes), "utf-8-sig", newline="")
-        files[1].write_text(votes_json(votes), "utf-8")
-    except (QALoRAError, OSError) as error:
-        return {blind.tally: note(str(error), "bad"), **hidden}
-    return {
-        blind.tally: tally_html(tally(votes)),
-        blind.as_csv: gr.DownloadButton(value=str(files[0]), interactive=True),
-        blind.as_json: gr.DownloadButton(value=str(files[1]), interactive=True),
-    }
 
 
 def wire_blind(
