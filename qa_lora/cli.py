@@ -178,8 +178,11 @@ GENERATION = {
     "max_new_tokens": (int, "longest answer (default: that of the run)"),
     "min_new_tokens": (int, "shortest answer (default: 0)"),
     "num_beams": (int, "beam search with so many beams (default: 1, none)"),
-    "repetition_penalty": (float, "above 1 against tokens said already (default: 1, none)"),
-    "temperature": (float, "with --sample: higher is more daring (default: 1)"),
+    "repetition_penalty": (
+        float,
+        "0.001 to 100, above 1 against tokens said already (default: 1, none)",
+    ),
+    "temperature": (float, "with --sample: 0.001 to 100, higher is more daring (default: 1)"),
     "top_p": (float, "with --sample: from the likeliest with this probability (default: 1)"),
     "top_k": (int, "with --sample: from so many likeliest tokens (default: 0, all)"),
     "seed": (int, "with --sample: another seed, another answer (default: 0)"),

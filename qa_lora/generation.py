@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "GenerationSettings", "Stopped", "Watch", "end_ids", "generate_batch"]
 
 
+LEAST = 0.001
+"""Smaller divisors take scores past what a number format holds, and no token is left to draw."""
+
+
 @dataclass(frozen=True)
 class GenerationSettings:
     """How answers are generated; greedy unless told otherwise.
@@ -46,17 +50,24 @@ class GenerationSettings:
     min_new_tokens: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "repetition_penalty"):
+            try:  # transformers takes no whole numbers for these
+                object.__setattr__(self, name, float(getattr(self, name)))
+            except (TypeError, ValueError, OverflowError):
+                raise ConfigError(
+                    f"{name} must be a number (it is {getattr(self, name)!r})."
+                ) from None
         most = self.max_new_tokens
         bounds = {
             "max_new_tokens": (1 <= most <= 8192, "between 1 and 8192"),
             "num_beams": (1 <= self.num_beams <= 64, "between 1 and 64"),
-            "temperature": (0 < self.temperature <= 100, "above 0 and at most 100"),
+            "temperature": (LEAST <= self.temperature <= 100, f"between {LEAST} and 100"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "seed": (0 <= self.seed < 2**32, "between 0 and 4294967295"),
             "top_k": (0 <= self.top_k <= 1_000_000, "between 0, for no limit, and 1000000"),
             "repetition_penalty": (
-                0 < self.repetition_penalty <= 100,
-                "above 0 and at most 100, with 1 for none",
+                LEAST <= self.repetition_penalty <= 100,
+                f"between {LEAST} and 100, with 1 for none",
             ),
             "min_new_tokens": (
                 0 <= self.min_new_tokens <= most,

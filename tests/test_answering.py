@@ -187,6 +187,9 @@ def test_sampling_repeats_by_seed_and_leaves_the_callers_numbers_alone(answerer)
         {"max_new_tokens": 0},
         {"num_beams": 0},
         {"temperature": 0.0},
+        {"temperature": 1e-39},
+        {"temperature": "hot"},
+        {"repetition_penalty": 1e-39},
         {"temperature": float("nan")},
         {"top_p": 1.5},
         {"seed": -1},
@@ -200,6 +203,15 @@ def test_sampling_repeats_by_seed_and_leaves_the_callers_numbers_alone(answerer)
 def test_settings_out_of_bounds_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         GenerationSettings(**wrong)
+
+
+def test_the_least_numbers_and_whole_ones_work(answerer):
+    for name in ("temperature", "repetition_penalty"):
+        for value in (0.001, 2):
+            drawn = GenerationSettings(4, num_beams=2, do_sample=True, **{name: value})
+            assert answerer.answer("Why?", settings=drawn).tokens >= 0
+            one = GenerationSettings(4, do_sample=True, **{name: value})
+            assert answerer.answer("Why?", settings=one).tokens >= 0
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -242,7 +254,7 @@ def test_a_repetition_penalty_works_as_by_hand_and_spares_the_padding(lively_mod
 def test_few_likeliest_tokens_are_drawn_from(answerer):
     wild = GenerationSettings(max_new_tokens=10, do_sample=True, temperature=50.0)
     greedy = answerer.answer("Why?").text
-    only = [replace(wild, top_k=1), replace(wild, top_p=1e-9), replace(wild, temperature=1e-4)]
+    only = [replace(wild, top_k=1), replace(wild, top_p=1e-9), replace(wild, temperature=1e-3)]
     short = GenerationSettings(max_new_tokens=10)
     for settings in only:
         assert (
@@ -393,6 +405,24 @@ def test_memory_that_does_not_suffice_is_said(answerer, monkeypatch):
     monkeypatch.setattr(answerer.model, "generate", fail)
     with pytest.raises(ModelError, match="memory"):
         answerer.answer("Why?")
+
+
+def test_answers_that_need_more_memory_than_there_is_are_not_begun(answerer, monkeypatch):
+    from qa_lora.decoding import bytes_of_a_token
+
+    tokens = bytes_of_a_token(answerer.model) * 1000
+    monkeypatch.setattr("qa_lora.answering.together.free_memory_bytes", lambda device: tokens)
+    examples = [QAExample("", "Why?", "")]
+    much = GenerationSettings(num_beams=4, max_new_tokens=200)
+    with pytest.raises(ModelError, match=r"more memory than there is.*fewer beams"):
+        answerer.answer("Why?", settings=much)
+    with pytest.raises(ModelError, match="more memory than there is"):
+        list(answerer.answer_many(examples, settings=much))
+    less = GenerationSettings(num_beams=2, max_new_tokens=100)
+    assert len(list(answerer.answer_many(examples, settings=less))) == 1
+    assert answerer.answer("Why?", settings=less) is not None
+    monkeypatch.setattr("qa_lora.answering.together.free_memory_bytes", lambda device: 0)
+    assert answerer.answer("Why?", settings=GenerationSettings()).tokens > 0
 
 
 def test_memory_for_some_of_the_answers_gives_all_of_them(answerer, monkeypatch):

@@ -13,6 +13,7 @@ from qa_lora.answering import Answerer, GenerationSettings, load
 from qa_lora.answering.effect import measure_effect
 from qa_lora.data.example import QAExample
 from qa_lora.errors import ConfigError, DataError
+from qa_lora.generation import Stopped
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
 from tests.lively import make_adapter, make_model
@@ -97,6 +98,14 @@ def test_an_adapter_that_does_nothing_is_said_to(model, dora):
     assert not found.acts
     assert found.changed_first_tokens == 0 and found.mean_kl < 1e-6
     assert "does nothing" in found.sentence()
+
+
+def test_a_measurement_can_be_stopped(answerer):
+    looks = []
+    with pytest.raises(Stopped):
+        measure_effect(answerer, EXAMPLES, should_stop=lambda: looks.append(0) or len(looks) > 2)
+    with pytest.raises(Stopped):
+        measure_effect(answerer, EXAMPLES, answers=["a"] * len(EXAMPLES), should_stop=lambda: True)
 
 
 def test_what_cannot_be_measured_is_said(answerer):

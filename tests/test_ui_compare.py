@@ -110,6 +110,10 @@ def test_stop_reaches_the_page_and_part_that_pressed_it_and_a_new_question_stops
             assert first.is_set() and not second.is_set()
             stops.press("page", "ask")
             assert second.is_set() and not other.is_set()
+    with stops.watched("page", "ask") as ask, stops.watched("page", "effect") as effect:
+        with stops.watched("other", "ask") as other:
+            stops.leave("page")
+            assert ask.is_set() and effect.is_set() and not other.is_set()
     stops.press("page", "ask")
     assert not stops._flags
 

@@ -31,6 +31,19 @@ def test_only_what_differs_is_marked() -> None:
     assert right.startswith('<mark class="in-tuned">The capital of Peru is</mark> Lima')
 
 
+def test_texts_of_few_words_that_repeat_are_marked_without_counting_all_ways() -> None:
+    ones = "1 " * 2000
+    left, right = words.marked(ones + "end", ones + "2 end")
+    assert "mark" not in left and right.endswith('1 <mark class="in-tuned">2</mark> end')
+    left, right = words.marked("a, " * 1500, "x " + "a, " * 1500 + "y")
+    assert plain(right) == "x " + "a, " * 1500 + "y" and right.count("<mark") == 1
+    assert words.marked("<" * 20_001, "b") == ("&lt;" * 20_001, "b")
+    # A long text of many words is compared word by word all the same.
+    many = [f"w{i}" for i in range(500)]
+    left, right = words.marked(" ".join(many), " ".join([*many[:100], "new", *many[100:]]))
+    assert "mark" not in left and '<mark class="in-tuned">new</mark>' in right.replace(" <", "<")
+
+
 def test_a_note_escapes_its_message_and_an_empty_one_is_nothing() -> None:
     assert "<img" not in words.note(BAD, "bad") and 'role="alert"' in words.note(BAD, "bad")
     assert words.note("") == ""

@@ -15,7 +15,7 @@ from qa_lora.answering.together import Together, answer_one, answer_rows, is_bla
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.encoding import Prompt
-from qa_lora.errors import ConfigError, QALoRAError
+from qa_lora.errors import ConfigError, ModelError, QALoRAError
 from qa_lora.generation import Answer, GenerationSettings, generate_batch
 from qa_lora.locate import Located, locate
 from qa_lora.models import load_adapter_tokenizer, load_base
@@ -110,22 +110,22 @@ class Answerer:
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """That of the tuned system."""
-        return self._adapters[TUNED].tokenizer
+        return self._tuned.tokenizer
 
     @property
     def template(self) -> PromptTemplate:
         """How a question becomes a prompt of base and tuned."""
-        return self._adapters[TUNED].template
+        return self._tuned.template
 
     @property
     def max_source_tokens(self) -> int:
         """Longest prompt of base and tuned."""
-        return self._adapters[TUNED].max_source_tokens
+        return self._tuned.max_source_tokens
 
     @property
     def run(self) -> runs.Run | None:
         """The run that the tuned system belongs to, if it does to one."""
-        return self._adapters[TUNED].run
+        return self._tuned.run
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -417,15 +417,24 @@ class Answerer:
 
         return answer_one(self._one, whos, make_prompts, settings or self.settings)
 
+    @property
+    def _tuned(self) -> Adapter:
+        tuned = self._adapters.get(TUNED)
+        if tuned is None:
+            raise ModelError("The model was closed meanwhile.", "Load it again.")
+        return tuned
+
     def _who(self, system: str) -> Who:
-        if system == BASE:
-            return None
-        if system not in self._adapters:
+        tuned = self._tuned
+        if system in (BASE, TUNED):
+            return None if system == BASE else tuned
+        found = self._adapters.get(system)
+        if found is None:
             raise ConfigError(
                 f"There is no system named {system}.",
                 f"The systems are {', '.join(self.systems)}.",
             )
-        return self._adapters[system]
+        return found
 
     def _whos(self, systems: Sequence[str]) -> dict[str, Who]:
         if not systems:
@@ -439,7 +448,7 @@ class Answerer:
     def _as(
         self, who: Who, examples: Sequence[QAExample], tokenizer: PreTrainedTokenizerBase
     ) -> list[Prompt]:
-        return (who or self._adapters[TUNED]).prompts(examples, tokenizer)
+        return (who or self._tuned).prompts(examples, tokenizer)
 
 
 def _name_of(found: Located, asked_for: str | Path | runs.Run) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +12,7 @@ from qa_lora.batching import EncodedExample, collate
 from qa_lora.data.example import QAExample
 from qa_lora.encoding import Prompt, encode_texts
 from qa_lora.errors import ConfigError, DataError
+from qa_lora.generation import Stopped
 from qa_lora.token_rows import rows_in_place
 
 __all__ = ["Effect", "measure_effect"]
@@ -56,6 +57,7 @@ def measure_effect(
     system: str = TUNED,
     limit: int | None = 64,
     answers: Sequence[str] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Effect:
     """Compare an adapter's distributions with its base's along the answers that it gives.
 
@@ -74,11 +76,13 @@ def measure_effect(
         limit: Look at so many questions at most, evenly spread; at all if None.
         answers: The adapter's answers to all the questions, if they are known; otherwise they are
             made, greedily.
+        should_stop: Asked every few tokens and before each batch.
 
     Raises:
         ConfigError: If the system is the base, or is not there.
         DataError: If there are no questions.
         ModelError: If the memory does not suffice.
+        Stopped: If `should_stop` said so before all was measured.
     """
     if system == BASE:
         raise ConfigError("The base has no adapter whose effect could be measured.")
@@ -90,7 +94,11 @@ def measure_effect(
     asked = [examples[i] for i in chosen]
     if answers is None:
         greedy = replace(answerer.settings, do_sample=False, num_beams=1)
-        found = dict(answerer.answer_many(asked, systems=[system], settings=greedy))
+        found = dict(
+            answerer.answer_many(asked, systems=[system], settings=greedy, should_stop=should_stop)
+        )
+        if len(found) < count:
+            raise Stopped
         texts = [found[i][system].text for i in range(count)]
     else:
         texts = [answers[i] for i in chosen]
@@ -106,6 +114,8 @@ def measure_effect(
     lengths = [_readable(ids, unknown) for ids in targets]
     changed, total, positions = 0, 0.0, 0
     for rows in _batches(lengths, max(1, SCORES_AT_ONCE // width)):
+        if should_stop():
+            raise Stopped
         parts = [targets[i] for i in rows]
         counted = [lengths[i] for i in rows]
         tuned = _scores(answerer, system, [prompts[system][i] for i in rows], parts, counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -86,6 +87,9 @@ class OneModel:
         self.base_tokenizer = base_tokenizer
         self.lock = FairLock()
         self._users: dict[Adapter, int] = {}
+        self._numbers = itertools.count()
+        """Of slots. None comes again, or who still has an adapter that was removed would be
+        answered by another one."""
 
     @property
     def base(self) -> str:
@@ -130,7 +134,7 @@ class OneModel:
         tokenizer = load_adapter_tokenizer(found.folder, self.base_tokenizer)
         template = PromptTemplate.load(found.folder)
         slot = next(
-            name for n in range(1000) if (name := f"more{n:03}") not in self.model.peft_config
+            name for n in self._numbers if (name := f"more{n:03}") not in self.model.peft_config
         )
         add_adapter(self.model, found.folder, slot)
         return self.adopt(

@@ -6,9 +6,13 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from qa_lora.answering.one_model import OneModel, Who
-from qa_lora.decoding import answer_all, usual_tokens
+from qa_lora.decoding import answer_all, bytes_of_a_token, usual_tokens
+from qa_lora.devices import free_memory_bytes
 from qa_lora.encoding import Prompt
+from qa_lora.errors import ModelError
 from qa_lora.following import follow
 from qa_lora.generation import Answer, GenerationSettings
 
@@ -40,6 +44,9 @@ def answer_one(
         whos: Who answers, by name.
         make_prompts: Gives a prompt for each of them; called when the model is free.
         settings: How answers are generated.
+
+    Raises:
+        ModelError: If the answers could need more memory than there is.
     """
 
     def together(answers: Sequence[Answer], *, done: bool) -> Together:
@@ -55,7 +62,10 @@ def answer_one(
             if left():
                 return
         try:
-            answers = one.generate(make_prompts(), list(whos.values()), settings, watch)
+            prompts = make_prompts()
+            longest = max(len(prompt.ids) for prompt in prompts)
+            _check_memory(one, len(prompts), longest, settings)
+            answers = one.generate(prompts, list(whos.values()), settings, watch)
             tell(together(answers, done=True))
         finally:
             one.lock.release()
@@ -84,10 +94,15 @@ def answer_rows(
         settings: How answers are generated.
         should_stop: Asked every few tokens. Questions whose answers are all there by then come.
         batch_tokens: Prompt and answer tokens in a batch; `usual_tokens` if None.
+
+    Raises:
+        ModelError: If the answer to one question could need more memory than there is.
     """
     budget = (batch_tokens or usual_tokens(one.model)) // settings.num_beams
     lengths = [max(len(prompt.ids) for prompt in row) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: -lengths[i])
+    if order:
+        _check_memory(one, 1, lengths[order[0]], settings)
     while order and not should_stop():
         count = max(1, budget // (lengths[order[0]] + settings.max_new_tokens))
         group, order = order[:count], order[count:]
@@ -107,6 +122,34 @@ def answer_rows(
         for i, found in zip(group, answers, strict=True):
             if len(found) == len(whos):
                 yield i, found
+
+
+def _check_memory(one: OneModel, rows: int, longest: int, settings: GenerationSettings) -> None:
+    """Refuse what the system would kill the process for, before any of it is computed.
+
+    Args:
+        one: The model.
+        rows: How many answers are generated together.
+        longest: Tokens of the longest prompt.
+        settings: How they are generated. Answers as they are without any wish are always tried.
+
+    Raises:
+        ModelError: If keys and values would take more than half of the memory that is free; the
+            rest is for what comes and goes with every token.
+    """
+    usual = GenerationSettings()
+    if settings.num_beams == 1 and settings.max_new_tokens <= usual.max_new_tokens:
+        return
+    tokens = rows * settings.num_beams * (longest + settings.max_new_tokens)
+    device = one.model.device
+    free = free_memory_bytes(device)
+    if device.type == "cuda":  # what torch keeps for itself is free, too
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if tokens * bytes_of_a_token(one.model) > free // 2:
+        raise ModelError(
+            "These answers would need more memory than there is.",
+            "Use fewer beams, shorter answers or fewer columns.",
+        )
 
 
 def is_blank(text: str) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["answer_all", "usual_tokens"]
+__all__ = ["answer_all", "bytes_of_a_token", "usual_tokens"]
 
 BATCH_BYTES = {"cpu": 800 << 20, "gpu": 8 << 30}
 """Keys and values of one batch, if no answer ends early; about half of it as answers use to be.
@@ -121,14 +121,23 @@ def usual_tokens(model: PeftModel) -> int:
     """Prompt and answer tokens in one batch whose keys and values take BATCH_BYTES.
 
     Args:
+        model: With its adapters.
+    """
+    kind = "cpu" if model.device.type == "cpu" else "gpu"
+    return max(1, BATCH_BYTES[kind] // bytes_of_a_token(model))
+
+
+def bytes_of_a_token(model: PeftModel) -> int:
+    """What the keys and values of one token of a prompt or an answer take in all decoder layers.
+
+    Args:
         model: With its adapters. One that says not how large its keys are counts as FLAN-T5 base.
     """
     base: Any = model.get_base_model()
-    config, kind = base.config, "cpu" if model.device.type == "cpu" else "gpu"
+    config = base.config
     layers: Any = getattr(config, "num_decoder_layers", None) or getattr(config, "num_layers", 12)
     width: int = getattr(config, "num_heads", 12) * getattr(config, "d_kv", 64)
-    bytes_of_a_token: int = 2 * layers * width * base.dtype.itemsize
-    return max(1, BATCH_BYTES[kind] // bytes_of_a_token)
+    return int(2 * layers * width * base.dtype.itemsize)
 
 
 def _greedy(

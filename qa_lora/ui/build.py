@@ -104,7 +104,8 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         )  # fmt: skip
         header.run.input(lambda run_id: run_id, header.run, header.remembered, **quiet)
         wire_train(engine, header, train, refresh)
-        wire_compare(engine, header, compare, downloads)
+        # Else a batch of questions would hold the model to its end.
+        demo.unload(wire_compare(engine, header, compare, downloads))
         wire_evaluate(engine, header, evaluate, downloads)
         train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)
         train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)

@@ -168,14 +168,24 @@ class Engine:
         A run that is being scored can be asked meanwhile: its answerer takes turns by itself, so
         those who ask it wait only for each other.
         """
-        job = self.jobs.get(run.id)
-        if job is not None and job.state == "answering" and self.holds(run):
-            return self._beside.enter()
-        return self._line.enter()
+        with self._lock:  # so that nobody gets in beside a scoring that has just ended
+            job = self.jobs.get(run.id)
+            if job is not None and job.state == "answering" and self.holds(run):
+                return self._beside.enter()
+            return self._line.enter()
 
     def enter_scoring(self) -> Ticket:
         """Get in line to score; leave the ticket in any case."""
         return self._line.enter()
+
+    def end_scoring(self, job: Job, state: str) -> None:
+        """End a scoring whose turn it is, and wait until those who asked its run beside it have.
+
+        They hold the model as it did; the next in line may want another one in its place.
+        """
+        with self._lock:
+            job.state = state
+        self._beside.wait_empty()
 
     def model_line(self) -> int:
         """How many wait for the model."""
@@ -213,7 +223,7 @@ class Engine:
         return self._resident.answerer(
             run,
             {name: self.find(name) or name for name in others},
-            remove=job is None or not job.busy,
+            replace=job is None or job.state != "answering",
         )
 
     def split(self, run: runs.Run) -> DataSplit:
@@ -222,13 +232,15 @@ class Engine:
         Raises:
             QALoRAError: If the data cannot be read any more.
         """
-        if run.id not in self._splits:
+        split = self._splits.get(run.id)
+        if split is None:
             from qa_lora.data import load_split
 
+            split = load_split(run.config())
             if len(self._splits) >= 4:
                 self._splits.clear()
-            self._splits[run.id] = load_split(run.config())
-        return self._splits[run.id]
+            self._splits[run.id] = split  # which another page may clear at once
+        return split
 
     def score(self, run: runs.Run, order: Order) -> Job:
         """Score questions in a thread of its own, in line for the model.

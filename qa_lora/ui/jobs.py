@@ -66,22 +66,24 @@ class Job:
 
 def work(engine: Engine, job: Job, run: Run, order: Order) -> None:
     """Do what was ordered, and say in the job how it stands."""
-    try:
-        with engine.enter_scoring() as ticket:
-            while not ticket.ready(POLL_SECONDS):
-                job.place = ticket.place
-                if job.cancelled:
-                    break
-            else:
-                job.place = 0
-                _score(engine, job, run, order)
-        job.state = "done"
-    except QALoRAError as error:
-        job.error, job.state = str(error), "failed"
-    except Exception as error:
-        job.error = f"Scoring failed: {type(error).__name__}: {error}"
-        job.state = "failed"
-        raise
+    with engine.enter_scoring() as ticket:
+        while not ticket.ready(POLL_SECONDS):
+            job.place = ticket.place
+            if job.cancelled:
+                job.state = "done"
+                return
+        job.place = 0
+        state = "failed"
+        try:
+            _score(engine, job, run, order)
+            state = "done"
+        except QALoRAError as error:
+            job.error = str(error)
+        except Exception as error:
+            job.error = f"Scoring failed: {type(error).__name__}: {error}"
+            raise
+        finally:
+            engine.end_scoring(job, state)
 
 
 def _score(engine: Engine, job: Job, run: Run, order: Order) -> None:

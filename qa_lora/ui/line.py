@@ -57,6 +57,12 @@ class Line:
                     return False
                 self._changed.wait(left)
 
+    def wait_empty(self) -> None:
+        """Wait until nobody is in the line."""
+        with self._changed:
+            while self._tickets:
+                self._changed.wait()
+
     def drop(self, ticket: Ticket) -> None:
         """Take a ticket out of the line, wherever it stands; nothing if it is not there."""
         with self._changed:

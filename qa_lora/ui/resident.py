@@ -44,14 +44,16 @@ class Resident:
         return held is not None and held[0] == _state(run)
 
     def answerer(
-        self, run: runs.Run, others: Mapping[str, runs.Run | str], *, remove: bool = True
+        self, run: runs.Run, others: Mapping[str, runs.Run | str], *, replace: bool = True
     ) -> Answerer:
         """The run's answerer, with further adapters.
 
         Args:
             run: The run whose adapter is "tuned".
             others: Runs, or folders and Hub ids of adapters, by the names of their systems.
-            remove: Whether adapters may go that nobody asked for lately.
+            replace: Whether adapters may go: those that nobody asked for lately, and those that
+                were saved again since, for what is newest. False while the run is being scored,
+                which is by one state of every adapter.
 
         Raises:
             QALoRAError: If an adapter cannot be loaded, or is of another base than the run's.
@@ -60,7 +62,9 @@ class Resident:
 
         with self._lock:
             state, before = _state(run), None
-            if self._held is None or self._held[0] != state:
+            if self._held is None or not (
+                self._held[0] == state or (self._held[0][0] == run.id and not replace)
+            ):
                 before = self._on_base_of(run)
                 if before is None:
                     self._held = None  # two bases are never in memory
@@ -71,12 +75,12 @@ class Resident:
                 answerer = self._held[1]
             try:
                 for name, other in others.items():
-                    self._put_on(answerer, name, other)
+                    self._put_on(answerer, name, other, replace)
             finally:
                 if before is not None:
                     before.close()  # only now, so that what both have is not loaded again
             spare = [name for name in self._others if name not in others]
-            if remove:
+            if replace:
                 for name in spare[: max(0, len(self._others) - MOST_ADAPTERS)]:
                     self._take_off(answerer, name)
             return answerer
@@ -92,13 +96,14 @@ class Resident:
         fits = same_base(held.base, config.model)
         return held if fits and held.run.config().precision == config.precision else None
 
-    def _put_on(self, answerer: Answerer, name: str, other: runs.Run | str) -> None:
+    def _put_on(self, answerer: Answerer, name: str, other: runs.Run | str, replace: bool) -> None:
         """Load a further adapter, or a newer state of it."""
         state = _state(other) if isinstance(other, runs.Run) else (other, 0.0)
-        if self._others.get(name) == state:
+        known = self._others.get(name)
+        if known == state or (known is not None and not replace):
             self._others[name] = self._others.pop(name)
             return
-        if name in self._others:
+        if known is not None:
             self._take_off(answerer, name)
         answerer.add(other, runs_dir=self._runs_dir, name=name)
         self._others[name] = state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import gradio as gr
 
 from qa_lora.ui.compare.ask import Ask, build_ask, offered_questions, wire_ask
 from qa_lora.ui.compare.asking import Stops
-from qa_lora.ui.compare.blind import Blind, build_blind, shown_tally, wire_blind
+from qa_lora.ui.compare.blind import Blind, build_blind, wire_blind
 from qa_lora.ui.compare.chat import Chat, build_chat, wire_chat
 from qa_lora.ui.compare.controls import Controls, build_controls, offered_columns, wire_controls
 from qa_lora.ui.compare.probes import Probes, build_probes, wire_probes
+from qa_lora.ui.compare.shown_votes import shown_tally
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
 
@@ -48,7 +49,9 @@ def build_compare(tab: Any) -> CompareTab:
     return CompareTab(tab, controls, ask, chat, probes, blind)
 
 
-def wire_compare(engine: Engine, header: Header, tab: CompareTab, downloads: Path) -> None:
+def wire_compare(
+    engine: Engine, header: Header, tab: CompareTab, downloads: Path
+) -> Callable[[gr.Request], None]:
     """Connect the tab's events.
 
     Args:
@@ -56,6 +59,9 @@ def wire_compare(engine: Engine, header: Header, tab: CompareTab, downloads: Pat
         header: The shared header.
         tab: The components.
         downloads: A folder of this process for the files that are offered.
+
+    Returns:
+        What is to be called when a page is closed.
     """
     controls, ask, blind = tab.controls, tab.ask, tab.blind
     stops = Stops()
@@ -84,3 +90,8 @@ def wire_compare(engine: Engine, header: Header, tab: CompareTab, downloads: Pat
     wire_probes(engine, header, controls, tab.probes, stops, downloads)
     wire_blind(engine, header, controls, blind, stops, downloads)
     wire_controls(engine, header, controls, answered, stops)
+
+    def leave(request: gr.Request) -> None:
+        stops.leave(request.session_hash)
+
+    return leave

@@ -16,9 +16,10 @@ from qa_lora.ui.compare.asking import (
     MAX_QUESTION,
     Asked,
     Ready,
+    Stop,
     Stops,
     chosen_systems,
-    held_out,
+    offered,
     references_of,
     take_turn,
     usable_run,
@@ -108,7 +109,7 @@ def offered_questions(engine: Engine, ask: Ask, run_id: str | None) -> Update:
         engine.split(run)
     except QALoRAError as error:
         message = note(str(error), "warn")
-    samples = [[example.question] for example in _chips(held_out(engine, run_id))]
+    samples = [[example.question] for example in _chips(offered(engine, run_id))]
     return {
         ask.chips: gr.Dataset(samples=samples),
         ask.ask: gr.Button(interactive=True),
@@ -125,7 +126,7 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
     """
 
     def pick(run_id: str | None, index: int | None) -> tuple[str, str]:
-        questions = held_out(engine, run_id)
+        questions = offered(engine, run_id)
         if not questions:
             return "", ""
         if index is None:
@@ -153,23 +154,27 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
             yield {ask.status: note(str(error), "warn")}
             return
         empty = [Pane(system) for system in systems]
-        yield {ask.panes: panes_html(empty, waiting=True), ask.reference: ""}
+        stop = Stop()
         try:
             with (
                 stops.watched(request.session_hash, PART) as stop,
                 closing(take_turn(engine, run_id, columns, SETTINGS, values, stop)) as steps,
             ):
+                yield {ask.panes: panes_html(empty, waiting=True), ask.reference: ""}
                 for step in steps:
+                    if stop.dropped:
+                        return
                     if isinstance(step, str):
                         yield {ask.status: note(step)}
                     else:
-                        yield from _answers(step, asked, stop.is_set)
-                if stop.is_set():
-                    yield {ask.status: note(STOPPED)}
+                        yield from _answers(step, asked, stop)
+                ended = note(STOPPED) if stop.is_set() else None
         except QALoRAError as error:
-            yield {ask.status: note(str(error), "bad")}
+            ended = note(str(error), "bad")
+        if ended is not None and not stop.dropped:
+            yield {ask.status: ended}
 
-    def _answers(ready: Ready, asked: Asked, stopped: Any) -> Iterator[Update]:
+    def _answers(ready: Ready, asked: Asked, stop: Stop) -> Iterator[Update]:
         shown = 0.0
         answers: dict[str, Answer] = {}
         together = ready.answerer.answer_together(
@@ -178,7 +183,7 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
         with closing(together):  # type: ignore[type-var]
             for last in together:
                 answers = last.answers
-                if stopped():
+                if stop.is_set():
                     break
                 now = time.monotonic()
                 if last.done or now - shown < FRAME_SECONDS:
@@ -186,12 +191,14 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
                 shown = now
                 panes = [Pane(system, answers.get(system)) for system in ready.systems]
                 yield {ask.status: note("Answering…"), ask.panes: panes_html(panes, waiting=True)}
+        if stop.dropped:
+            return
         references = references_of(engine, ready.run.id, asked)
         panes = []
         for system in ready.systems:
             said = answers.get(system)
             scores = None
-            if said is not None and references and not stopped():
+            if said is not None and references and not stop.is_set():
                 from qa_lora.scoring import score
 
                 scores = score(said.text, references)
@@ -201,6 +208,11 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
             ask.panes: panes_html(panes, done=True),
             ask.reference: reference_html(references),
         }
+
+    def changed(request: gr.Request) -> Update:
+        """Another run is in view; what this one's models say is not shown any more."""
+        stops.press(request.session_hash, PART, drop=True)
+        return {ask.panes: panes_html([Pane("base"), Pane("tuned")]), ask.reference: ""}
 
     def stop(request: gr.Request) -> None:
         stops.press(request.session_hash, PART)
@@ -214,6 +226,7 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
     picked = ask.chips.click(pick, [header.run, ask.chips], fields, **free)
     surprised = ask.surprise.click(surprise, header.run, fields, **free)
     ask.stop.click(stop, None, None, **free)
+    header.run.change(changed, None, [ask.panes, ask.reference], **free)
     return [
         ask.ask.click(answer, taken, shown, **free),
         ask.question.submit(answer, taken, shown, **free),

@@ -23,10 +23,13 @@ __all__ = [
     "NO_ADAPTER",
     "Asked",
     "Ready",
+    "Stop",
     "Stops",
+    "can_be_seen",
     "checked",
     "chosen_systems",
     "held_out",
+    "offered",
     "other_runs",
     "references_of",
     "settings_of",
@@ -59,7 +62,7 @@ def checked(question: object, context: object = "") -> Asked:
         QALoRAError: If there is no question, or nothing in it can be seen.
     """
     texts = {"question": _text(question), "context": _text(context)}
-    if not any(unicodedata.category(c)[0] not in "CZ" for c in texts["question"]):
+    if not can_be_seen(texts["question"]):
         raise QALoRAError("There is no question yet.", "Type one, or click a held-out one.")
     cut = [
         f"Only the first {MAX_QUESTION:,} of the {name}'s {len(text):,} characters are used."
@@ -70,23 +73,35 @@ def checked(question: object, context: object = "") -> Asked:
     return Asked(kept[0], kept[1], " ".join(cut))
 
 
+def can_be_seen(text: str) -> bool:
+    """Whether there is anything but white space, control and format characters in a text."""
+    return any(unicodedata.category(char)[0] not in "CZ" for char in text)
+
+
 def _text(value: object) -> str:
     """Whatever a browser sent as text, without halves of surrogate pairs."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+class Stop(threading.Event):
+    """Set when an answer is to end."""
+
+    dropped = False
+    """Whether what was said so far is not wanted either; then the handler shows nothing more."""
+
+
 class Stops:
     """Who has pressed Stop: a flag for each page and part of the tab, looked at while answering."""
 
     def __init__(self) -> None:
-        self._flags: dict[tuple[str, str], threading.Event] = {}
+        self._flags: dict[tuple[str, str], Stop] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def watched(self, page: str | None, part: str) -> Iterator[threading.Event]:
+    def watched(self, page: str | None, part: str) -> Iterator[Stop]:
         """A flag that this page's Stop sets, and so does the next question in the same part."""
-        key, flag = (page or "", part), threading.Event()
+        key, flag = (page or "", part), Stop()
         with self._lock:
             before = self._flags.get(key)
             self._flags[key] = flag
@@ -99,12 +114,20 @@ class Stops:
                 if self._flags.get(key) is flag:
                     del self._flags[key]
 
-    def press(self, page: str | None, part: str) -> None:
-        """Stop what this page waits for in this part."""
+    def press(self, page: str | None, part: str, *, drop: bool = False) -> None:
+        """Stop what this page waits for in this part; `drop` also what was said so far."""
         with self._lock:
             flag = self._flags.get((page or "", part))
         if flag is not None:
+            flag.dropped = flag.dropped or drop
             flag.set()
+
+    def leave(self, page: str | None) -> None:
+        """Stop whatever a page waits for: it was closed."""
+        with self._lock:
+            parts = [part for of, part in self._flags if of == (page or "")]
+        for part in parts:
+            self.press(page, part)
 
 
 @dataclass(frozen=True)
@@ -232,6 +255,11 @@ def held_out(engine: Engine, run_id: str | None) -> Sequence[QAExample]:
         return engine.split(run).test if run else ()
     except QALoRAError:
         return ()
+
+
+def offered(engine: Engine, run_id: str | None) -> list[QAExample]:
+    """The test questions that can be asked by themselves: those that go on no earlier turns."""
+    return [example for example in held_out(engine, run_id) if not example.history]
 
 
 def references_of(engine: Engine, run_id: str | None, asked: Asked) -> list[str]:

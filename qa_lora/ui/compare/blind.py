@@ -19,9 +19,10 @@ from qa_lora.ui.compare.asking import (
     MAX_QUESTION,
     Asked,
     Ready,
+    Stop,
     Stops,
     checked,
-    held_out,
+    offered,
     references_of,
     take_turn,
 )
@@ -36,20 +37,22 @@ from qa_lora.ui.compare.panes import (
     title_of,
     unnamed_html,
 )
+from qa_lora.ui.compare.shown_votes import shown_tally
 from qa_lora.ui.compare.tables import tally_html
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
 from qa_lora.ui.words import note
-from qa_lora.votes import BOTH_BAD, TIE, Vote, add_vote, list_votes, tally, votes_csv, votes_json
+from qa_lora.votes import BOTH_BAD, TIE, Vote, add_vote
 
 if TYPE_CHECKING:
     from qa_lora.answering import Answer
 
-__all__ = ["Blind", "build_blind", "shown_tally", "wire_blind"]
+__all__ = ["Blind", "build_blind", "wire_blind"]
 
 Update = dict[Any, Any]
 PART = "blind"
 CHOICES = ("left", "right", TIE, BOTH_BAD)
+VOTED = "You have voted on these two already; the first vote counts."
 LABELS = ("A is better (A)", "B is better (B)", "Tie (T)", "Both bad (X)")
 
 
@@ -115,30 +118,6 @@ def build_blind() -> Blind:
     )  # fmt: skip
 
 
-def shown_tally(engine: Engine, blind: Blind, run_id: str | None, downloads: Path) -> Update:
-    """What the votes on the run add up to, and the files of them."""
-    hidden = {part: gr.DownloadButton(interactive=False) for part in (blind.as_csv, blind.as_json)}
-    run = engine.find(run_id)
-    if run is None:
-        return {blind.tally: tally_html([]), **hidden}
-    try:
-        votes = list_votes(engine.runs_dir, run.id)
-        if not votes:
-            return {blind.tally: tally_html([]), **hidden}
-        # By their number: votes are only ever added, so another file is written for more of them.
-        name = f"{run.id}-votes-{len(votes)}"
-        files = downloads / f"{name}.csv", downloads / f"{name}.json"
-        files[0].write_text(votes_csv(votes), "utf-8-sig", newline="")
-        files[1].write_text(votes_json(votes), "utf-8")
-    except (QALoRAError, OSError) as error:
-        return {blind.tally: note(str(error), "bad"), **hidden}
-    return {
-        blind.tally: tally_html(tally(votes)),
-        blind.as_csv: gr.DownloadButton(value=str(files[0]), interactive=True),
-        blind.as_json: gr.DownloadButton(value=str(files[1]), interactive=True),
-    }
-
-
 def wire_blind(
     engine: Engine,
     header: Header,
@@ -166,10 +145,11 @@ def wire_blind(
     def question_of(run_id: str | None, own: str) -> Asked:
         if (own or "").strip():
             return checked(own)
-        questions = held_out(engine, run_id)
+        questions = offered(engine, run_id)
         if not questions:
             raise DataError(
-                "This run has no held-out questions that could be read.", "Type a question."
+                "This run has no held-out questions that can be asked by themselves.",
+                "Type a question.",
             )
         example = chance.choice(questions)
         return checked(example.question, example.context)
@@ -186,22 +166,25 @@ def wire_blind(
         except QALoRAError as error:
             yield {blind.status: note(str(error), "warn")}
             return
-        yield {
-            **reset(),
-            blind.panes: unnamed_html(None, waiting=True),
-            blind.draw: asked_html(asked.question, asked.context),
-        }
+        stop = Stop()
         try:
             with (
                 stops.watched(request.session_hash, PART) as stop,
                 closing(take_turn(engine, run_id, columns, SETTINGS, values, stop)) as steps,
             ):
+                yield {
+                    **reset(),
+                    blind.panes: unnamed_html(None, waiting=True),
+                    blind.draw: asked_html(asked.question, asked.context),
+                }
                 for step in steps:
+                    if stop.dropped:
+                        return
                     if isinstance(step, str):
                         yield {blind.status: note(step)}
                         continue
                     ballot = answered(step, asked, stop.is_set)
-                    if ballot is not None:
+                    if ballot is not None and not stop.is_set():
                         texts = [answer.text for answer in ballot.answers]
                         yield {
                             blind.ballot: ballot,
@@ -210,9 +193,11 @@ def wire_blind(
                             **votable(True),
                         }
                         return
-            yield {**reset(), blind.status: note("Stopped.")}
+            ended = note("Stopped.")
         except QALoRAError as error:
-            yield {**reset(), blind.status: note(str(error), "bad")}
+            ended = note(str(error), "bad")
+        if not stop.dropped:
+            yield {**reset(), blind.status: ended}
 
     def answered(ready: Ready, asked: Asked, stopped: Any) -> Ballot | None:
         """Both answers, whole: seen while it grows, the slower one would be known."""
@@ -236,14 +221,14 @@ def wire_blind(
             return {blind.status: note("Press Next question first.", "warn")}
         who = _visitor(visitor)
         left, right = ballot.systems
-        vote = Vote(
-            ballot.run, left, right, ballot.asked.question, ballot.asked.context,
-            ballot.answers[0].text, ballot.answers[1].text,
-            {"left": left, "right": right}.get(choice, choice),
-            settings=ballot.settings, visitor=who, ballot=ballot.id,
-        )  # fmt: skip
         try:
-            add_vote(engine.runs_dir, vote)
+            vote = Vote(
+                ballot.run, left, right, ballot.asked.question, ballot.asked.context,
+                ballot.answers[0].text, ballot.answers[1].text,
+                {"left": left, "right": right}.get(choice, choice),
+                settings=ballot.settings, visitor=who, ballot=ballot.id,
+            )  # fmt: skip
+            stored = add_vote(engine.runs_dir, vote)
         except QALoRAError as error:
             return {blind.status: note(str(error), "bad")}
         said = {
@@ -252,6 +237,7 @@ def wire_blind(
             TIE: "You called it a tie.",
             BOTH_BAD: "You called both bad.",
         }[choice]
+        status = note(said, "good") if stored else note(VOTED)
         references = references_of(engine, ballot.run, ballot.asked)
         panes = []
         for letter, system, answer in zip("AB", ballot.systems, ballot.answers, strict=True):
@@ -264,12 +250,17 @@ def wire_blind(
         return {
             blind.ballot: None,
             blind.visitor: who,
-            blind.status: note(said, "good"),
+            blind.status: status,
             blind.panes: panes_html(panes, done=True, prefix="blind-"),
             blind.reference: reference_html(references),
             **votable(False),
             **shown_tally(engine, blind, ballot.run, downloads),
         }
+
+    def changed(request: gr.Request) -> Update:
+        """Another run is in view; what this one's models say is not shown any more."""
+        stops.press(request.session_hash, PART, drop=True)
+        return reset()
 
     def stop(request: gr.Request) -> None:
         stops.press(request.session_hash, PART)
@@ -290,7 +281,7 @@ def wire_blind(
             return cast(choice, ballot, visitor)
 
         button.click(vote, [blind.ballot, blind.visitor], after, **free)
-    header.run.change(reset, None, shown, **free)
+    header.run.change(changed, None, shown, **free)
 
 
 def _visitor(value: object) -> str:

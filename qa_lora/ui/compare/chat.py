@@ -15,6 +15,7 @@ from qa_lora.ui.compare.asking import (
     MAX_QUESTION,
     Asked,
     Ready,
+    Stop,
     Stops,
     checked,
     chosen_systems,
@@ -114,7 +115,7 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
         return {chat.talk: talk, **shown_turns(talk)}
 
     def clear(request: gr.Request, run_id: str | None, columns: Sequence[str] | None) -> Update:
-        stops.press(request.session_hash, PART)
+        stops.press(request.session_hash, PART, drop=True)
         try:
             talk = fresh(run_id, columns)
         except QALoRAError as error:
@@ -141,29 +142,28 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
             notice = NEW_CHAT if any(turns for _, turns in talk.turns) else notice
             talk = begun
         waiting = dict.fromkeys(talk.systems, (asked.question, DOTS))
-        yield {chat.message: "", chat.status: note(notice), **shown_turns(talk, waiting)}
+        stop = Stop()
         try:
             with (
                 stops.watched(request.session_hash, PART) as stop,
                 closing(take_turn(engine, run_id, columns, SETTINGS, values, stop)) as steps,
             ):
+                yield {chat.message: "", chat.status: note(notice), **shown_turns(talk, waiting)}
                 for step in steps:
+                    if stop.dropped:
+                        return
                     if isinstance(step, str):
                         yield {chat.status: note(f"{notice} {step}".strip())}
                     else:
-                        yield from _turn(step, talk, asked, notice, stop.is_set)
+                        yield from _turn(step, talk, asked, notice, stop)
                         return
-            yield {chat.message: asked.question, chat.status: note("Stopped."), **shown_turns(talk)}
+            ended = note("Stopped.")
         except QALoRAError as error:
-            yield {
-                chat.message: asked.question,
-                chat.status: note(str(error), "bad"),
-                **shown_turns(talk),
-            }
+            ended = note(str(error), "bad")
+        if not stop.dropped:
+            yield {chat.message: asked.question, chat.status: ended, **shown_turns(talk)}
 
-    def _turn(
-        ready: Ready, talk: Talk, asked: Asked, notice: str, stopped: Any
-    ) -> Iterator[Update]:
+    def _turn(ready: Ready, talk: Talk, asked: Asked, notice: str, stop: Stop) -> Iterator[Update]:
         shown = 0.0
         answers: dict[str, Answer] = {}
         together = ready.answerer.answer_together(
@@ -173,7 +173,7 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
         with closing(together):  # type: ignore[type-var]
             for last in together:
                 answers = last.answers
-                if stopped():
+                if stop.is_set():
                     break
                 now = time.monotonic()
                 if last.done or now - shown < FRAME_SECONDS:
@@ -181,13 +181,15 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
                 shown = now
                 pending = {s: (asked.question, a.text or DOTS) for s, a in answers.items()}
                 yield {chat.status: note("Answering…"), **shown_turns(talk, pending)}
+        if stop.dropped:
+            return
         said = {
             system: answers[system].text if system in answers else "" for system in talk.systems
         }
         grown = tuple((s, (*turns, (asked.question, said[s]))) for s, turns in talk.turns)
         told = {answer.notice: None for answer in answers.values() if answer.notice}
         talk = Talk(talk.run, grown)
-        message = " ".join([notice, *told, "Stopped." if stopped() else ""]).strip()
+        message = " ".join([notice, *told, "Stopped." if stop.is_set() else ""]).strip()
         yield {chat.talk: talk, chat.status: note(message), **shown_turns(talk)}
 
     def stop(request: gr.Request) -> None:

@@ -46,7 +46,7 @@ SAMPLED = ("temperature", "top_p", "top_k", "seed")
 NUMBERS: dict[str, tuple[str, float, float, str]] = {
     "temperature": (
         "Temperature", 1.0, 0.1,
-        "Above 0, up to 100. Below 1 the likely words become likelier, above 1 the unlikely ones.",
+        "0.001 to 100. Below 1 the likely words become likelier, above 1 the unlikely ones.",
     ),
     "top_p": (
         "Top-p", 1.0, 0.05,
@@ -62,7 +62,7 @@ NUMBERS: dict[str, tuple[str, float, float, str]] = {
     ),
     "repetition_penalty": (
         "Repetition penalty", 1.0, 0.1,
-        "Above 0; 1 is off. Above 1, words that were already said become less likely.",
+        "0.001 to 100; 1 is off. Above 1, words that were already said become less likely.",
     ),
     "min_new_tokens": (
         "Shortest answer, tokens", 0, 1, "0 or more. No answer ends before it has so many.",
@@ -200,11 +200,17 @@ def wire_controls(
                     if isinstance(step, str):
                         continue
                     from qa_lora.answering.effect import measure_effect
+                    from qa_lora.generation import Stopped
 
                     for system in missing:
                         if not spread or stop.is_set():
                             break
-                        effect = measure_effect(step.answerer, spread, system=system)
+                        try:
+                            effect = measure_effect(
+                                step.answerer, spread, system=system, should_stop=stop.is_set
+                            )
+                        except Stopped:
+                            break
                         controls.measured[_key(engine, run, system)] = found[system] = effect
                         yield {controls.effect: effect_html(found)}
         except QALoRAError as error:

@@ -30,8 +30,6 @@ __all__ = [
     "unnamed_html",
 ]
 
-MARK_LIMIT = 20_000
-"""Longer answers are shown without marked differences, whose search would hold up the page."""
 WAITING = '<span class="subdued">…</span>'
 NO_WORDS = '<span class="subdued">(no words)</span>'
 PLACEHOLDER = '<span class="subdued">The answer will appear here.</span>'
@@ -146,7 +144,7 @@ def unnamed_html(answers: Sequence[str] | None, waiting: bool = False) -> str:
 
 def _marked_bodies(texts: Sequence[str], first: int) -> list[str]:
     """Each text against the one at `first`; that one against the other if they are only two."""
-    if len(texts) < 2 or max(map(len, texts)) > MARK_LIMIT:
+    if len(texts) < 2:
         return [escape(text) for text in texts]
     pairs = [marked(texts[first], text) for text in texts]
     bodies = [right for _, right in pairs]

@@ -17,7 +17,7 @@ from qa_lora.data.example import QAExample
 from qa_lora.errors import ConfigError, DataError, QALoRAError
 from qa_lora.formulas import neutralise
 from qa_lora.probe_questions import bundled_probe_questions, questions_from_lines
-from qa_lora.ui.compare.asking import Ready, Stops, checked, held_out, take_turn
+from qa_lora.ui.compare.asking import Ready, Stops, can_be_seen, checked, offered, take_turn
 from qa_lora.ui.compare.controls import SETTINGS, Controls
 from qa_lora.ui.compare.tables import probe_table, progress_html
 from qa_lora.ui.engine import Engine
@@ -98,12 +98,14 @@ def wire_probes(
 
     def questions(run_id: str | None, which: str, own: str) -> list[QAExample]:
         if which == HELD_OUT:
-            found = list(held_out(engine, run_id))
+            found = offered(engine, run_id)
             if not found:
-                raise DataError("This run has no held-out questions that could be read.")
+                raise DataError(
+                    "This run has no held-out questions that can be asked by themselves."
+                )
             return random.SystemRandom().sample(found, min(DRAWN, len(found)))
         if which == OWN:
-            lines = questions_from_lines(own or "")
+            lines = [line for line in questions_from_lines(own or "") if can_be_seen(line)]
             if not lines:
                 raise DataError("There is no question yet.", "Write them below, one a line.")
             if len(lines) > MOST_OWN:
@@ -141,7 +143,7 @@ def wire_probes(
         except ConfigError as error:
             yield {probes.status: note(str(error), "warn")}
         except QALoRAError as error:
-            yield {probes.status: note(f"{error} What was answered before is kept.", "bad")}
+            yield {probes.status: note(str(error), "bad")}
 
     def _batch(ready: Ready, examples: Sequence[QAExample], stopped: Any) -> Iterator[Update]:
         batch = Batch(
@@ -150,6 +152,7 @@ def wire_probes(
             tuple(example.context for example in examples),
         )
         answers: dict[int, dict[str, str]] = {}
+        failed = ""
         total = len(examples)
         yield {probes.as_csv: gr.DownloadButton(interactive=False), **shown(batch, "Answering…")}
         for first in range(0, total, GROUP):
@@ -159,20 +162,26 @@ def wire_probes(
                 examples[first : first + GROUP], systems=ready.systems, settings=ready.settings,
                 should_stop=stopped,
             )  # fmt: skip
-            for i, said in group:
-                answers[first + i] = {name: answer.text for name, answer in said.items()}
+            try:
+                for i, said in group:
+                    answers[first + i] = {name: answer.text for name, answer in said.items()}
+            except QALoRAError as error:
+                failed = f"{error} "
             batch = replace(batch, answers=tuple(sorted(answers.items())))
+            if failed:
+                break
             # What is done can be taken away at any time, so also after Stop or a closed page.
             yield {probes.batch: batch, **shown(batch, "Answering…")}
         path = downloads / f"{ready.run.id}-probes-{random.SystemRandom().randrange(16**8):08x}.csv"
         # The mark at the start tells spreadsheets that this is UTF-8.
         path.write_text(probes_csv(batch), "utf-8-sig", newline="")
         done = len(batch.answers)
-        ended = f"{done} of {total} answered" + ("; stopped." if done < total else ".")
+        ended = f"{failed}{done} of {total} answered"
+        ended += "; stopped." if done < total and not failed else "."
         yield {
             probes.batch: batch,
-            probes.status: note(ended),
-            probes.table: table_of(batch, only_done=done < total),
+            probes.status: note(ended, "bad" if failed else ""),
+            probes.table: table_of(batch, only_done=done < total) or NOTHING,
             probes.as_csv: gr.DownloadButton(value=str(path), interactive=done > 0),
         }
 
