@@ -161,6 +161,20 @@ def test_a_new_file_in_a_folder_is_read(tmp_path: Path, times_read: list[int]) -
     assert len(times_read) == 2
 
 
+def test_a_link_that_gets_the_name_of_another_side_is_read_again(
+    tmp_path: Path, times_read: list[int]
+) -> None:
+    folder = tmp_path / "folder"
+    (folder / ".rows").mkdir(parents=True)
+    for name, stem in (("train", "a"), ("test", "b")):
+        (folder / f"{name}.jsonl").symlink_to(write(folder / ".rows" / f"{stem}.jsonl"))
+    config = TrainConfig(data=str(folder))
+    assert len(load_split(config).test) == 12
+    (folder / "test.jsonl").rename(folder / "dev.jsonl")
+    assert len(load_split(config).validation) == 12
+    assert len(times_read) == 2
+
+
 def test_another_setting_or_version_reads_again(
     tmp_path: Path, times_read: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,15 +105,17 @@ def place() -> Path:
 def _key(origin: Origin) -> str | None:
     """The name of an entry; None for what is not kept: streams, and what is read in no time."""
     try:
+        # The name in the folder may say which side a file is for, whatever it is a link to.
         files = [
-            [(str(path.resolve()), _state(path)) for path in of_table] for of_table in origin.files
+            [(str(path.absolute()), str(path.resolve()), _state(path)) for path in of_table]
+            for of_table in origin.files
         ]
         settings = dict(origin.settings)
         for name in SOURCES:
             settings[name] = settings[name] and absolute(settings[name])
     except (OSError, ValueError):
         return None
-    size = sum(state[0] for of_table in files for _, state in of_table)
+    size = sum(state[0] for of_table in files for *_, state in of_table)
     if size < WORTH_BYTES or not all(files):
         return None
     said = json.dumps(
