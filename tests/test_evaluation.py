@@ -431,6 +431,25 @@ def test_a_file_may_call_its_columns_as_the_run_does(run, tmp_path):
     assert [question.references for question in found.questions] == [("x",)]
 
 
+def test_the_columns_that_the_run_named_go_before_those_that_are_recognised(run, tmp_path):
+    named = {"question_column": "asked", "answer_column": "gold", "context_column": "passage"}
+    config = run.config().model_copy(update=named)
+
+    def questions(*columns: str) -> list[tuple[str, tuple[str, ...]]]:
+        file = write_rows(tmp_path / "own.csv", [tuple("abcd"[: len(columns)])], *columns)
+        found = asked._of_file(file, config).questions
+        return [(each.example.question, each.references) for each in found]
+
+    assert questions("question", "asked", "answer", "gold") == [("b", ("d",))]
+    assert questions("question", "answer") == [("a", ("b",))]
+    file = tmp_path / "squad.json"
+    paragraph = {"context": "It is red.", "qas": [{
+        "id": "1", "question": "Which?", "answers": [{"text": "red", "answer_start": 6}]
+    }]}  # fmt: skip
+    file.write_text(json.dumps({"version": "1.1", "data": [{"paragraphs": [paragraph]}]}))
+    assert [each.references for each in asked._of_file(file, config).questions] == [("red",)]
+
+
 @pytest.mark.parametrize("ending", ["csv", "json"])
 def test_a_file_without_references_is_told_in_one_sentence(run, answerer, tmp_path, ending):
     file = tmp_path / f"questions.{ending}"
