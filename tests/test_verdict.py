@@ -53,3 +53,23 @@ def test_of_several_the_best_is_named_and_held_against_the_second():
     assert "It beats the second, run-a, by +0.2" in found.text
     same = make_report({"base": LOW, "tuned": HIGH, "run-b": HIGH})
     assert "not clearly better than the second" in verdict(same).text
+
+
+def test_a_steady_gain_goes_before_a_higher_mean_that_may_be_luck():
+    steady = [score + 0.1 + 0.01 * (i % 3) for i, score in enumerate(LOW)]
+    lucky = [score + (3.0 if i % 20 == 0 else 0.0) for i, score in enumerate(LOW)]
+    report = make_report({"base": LOW, "tuned": lucky, "run-b": steady})
+    assert report.tuned["rougeL"] > report.scores["run-b"]["rougeL"]
+    found = verdict(report, names={"tuned": "run-a"})
+    assert (found.kind, found.system) == ("better", "run-b")
+    assert "of 2 adapters the best that is surely better than the base is run-b" in found.title
+    assert "The mean of run-a is higher, by +0.0" in found.text
+
+
+def test_none_is_called_worse_while_one_is_unclear():
+    worse = [score - 0.05 - 0.001 * (i % 3) for i, score in enumerate(LOW)]
+    wild = [score - 0.06 + (0.5 if i % 2 else -0.5) for i, score in enumerate(LOW)]
+    both = verdict(make_report({"base": LOW, "tuned": worse, "b": worse})).title
+    assert both == "None of 2 adapters is better than the base."
+    one = verdict(make_report({"base": LOW, "tuned": worse, "b": wild})).title
+    assert one == "None of 2 adapters is clearly better than the base."

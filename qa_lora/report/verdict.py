@@ -23,7 +23,8 @@ class Verdict:
     title: str
     text: str
     system: str
-    """The best adapter, which it is about."""
+    """The adapter that it is about: the best of those that are surely better than the base, or of
+    all if none is."""
 
 
 def verdict(
@@ -39,11 +40,13 @@ def verdict(
     """
     called = {TUNED: "the tuned model", **(names or {})}
     adapters = sorted(
-        (name for name in report.systems if name != BASE and metric in report.scores[name]),
+        (name for name, gains in report.differences.items() if metric in gains),
         key=lambda name: -report.scores[name][metric],
     )
-    best = adapters[0]
-    kind, text = _against_base(report, metric, best)
+    found = {name: _against_base(report, metric, name) for name in adapters}
+    # The highest mean may be luck: one that gains less, but more evenly, goes before it.
+    best = next((name for name in adapters if found[name][0] == "better"), adapters[0])
+    kind, text = found[best]
     lost = metric != FACT_ACCURACY and _lost_facts(report, best)
     if len(adapters) == 1:
         title = {
@@ -53,13 +56,16 @@ def verdict(
         }[kind]
     else:
         who = called.get(best, best)
-        title = {
-            "better": f"Tuning paid{', but facts were lost' if lost else ''}; the best of "
-            f"{len(adapters)} adapters is {who}.",
-            "worse": f"None of {len(adapters)} adapters is better than the base.",
-            "unclear": f"None of {len(adapters)} adapters is clearly better than the base.",
-        }[kind]
-        text += _against_second(report, metric, best, adapters[1], called)
+        many = f"{len(adapters)} adapters"
+        paid = f"Tuning paid{', but facts were lost' if lost else ''}; "
+        if kind != "better":
+            clearly = "" if all(each == "worse" for each, _ in found.values()) else "clearly "
+            title = f"None of {many} is {clearly}better than the base."
+        elif best == adapters[0]:
+            title = f"{paid}the best of {many} is {who}."
+        else:
+            title = f"{paid}of {many} the best that is surely better than the base is {who}."
+        text += _against_other(report, metric, best, adapters[best == adapters[0]], called)
     return Verdict(kind, title, text + _facts(report, metric, best), best)
 
 
@@ -95,18 +101,25 @@ def _against_base(
     return "unclear", text
 
 
-def _against_second(
-    report: Report, metric: str, best: str, second: str, called: Mapping[str, str]
+def _against_other(
+    report: Report, metric: str, best: str, other: str, called: Mapping[str, str]
 ) -> str:
-    pairs = [
-        (row.scores[second].get(metric), row.scores[best].get(metric)) for row in report.examples
-    ]
-    both = [(one, other) for one, other in pairs if one is not None and other is not None]
-    if not both:
+    """The best one held against the one that has the highest mean but for its own."""
+    ahead = report.scores[other][metric] > report.scores[best][metric]
+    less, more = (best, other) if ahead else (other, best)
+    rows = [row.scores for row in report.examples if row.gain(metric, best) is not None]
+    if not rows:
         return ""
-    gain = paired_bootstrap([one for one, _ in both], [other for _, other in both])
+    gain = paired_bootstrap(
+        [row[less][metric] for row in rows], [row[more][metric] for row in rows]
+    )
     span = f"{_signed(gain.mean)} [{_signed(gain.low)}, {_signed(gain.high)}], p {_p(gain.p_value)}"
-    who = called.get(second, second)
+    who = called.get(other, other)
+    if ahead:
+        return (
+            f" The mean of {who} is higher, by {span}, but it gains so unevenly that it is not "
+            "surely better than the base."
+        )
     if gain.low > 0 and gain.p_value < SURE:
         return f" It beats the second, {who}, by {span}."
     return f" It is not clearly better than the second, {who}: {span}."
