@@ -45,6 +45,17 @@ def test_lost_facts_are_told_beside_a_gain():
     assert "50 % of the answers, 100 % of the base's" in found.text
 
 
+def test_a_fact_lost_on_one_question_is_no_loss_of_facts():
+    report = make_report({"base": LOW, "tuned": HIGH}, facts={"base": [1.0], "tuned": [0.0]})
+    found = verdict(report)
+    assert found.title == "Tuning paid."
+    assert "The right fact is in 0 % of the answers to the 1 question that names one" in found.text
+    facts = {"base": [1.0] * 10, "tuned": [0.0] * 10}
+    found = verdict(make_report({"base": LOW, "tuned": HIGH}, facts=facts))
+    assert found.title == "Tuning paid, but facts were lost."
+    assert "to the 10 questions that name one, 100 % of the base's" in found.text
+
+
 def test_of_several_the_best_is_named_and_held_against_the_second():
     third = [score - 0.2 - 0.01 * (i % 5) for i, score in enumerate(HIGH)]
     report = make_report({"base": LOW, "tuned": third, "run-b": HIGH})

@@ -33,8 +33,8 @@ def verdict(
     """Whether the best adapter of a report is better than its base.
 
     Args:
-        report: With its examples, if it is of several adapters: who of the first two is better is
-            told from their answers to the same questions.
+        report: With its examples: who of the first two adapters is better is told from their
+            answers to the same questions, and how many of these name a fact.
         metric: By which they are judged; more of it must be better.
         names: What systems are called, if not by their own names.
     """
@@ -132,13 +132,17 @@ def _facts(report: Report, metric: str, system: str) -> str:
     if metric == FACT_ACCURACY or before is None or after is None:
         return ""
     lost = _lost_facts(report, system)
-    facts = f"right fact is in {after:.0%} of the answers, {before:.0%} of the base's."
+    named = sum(FACT_ACCURACY in row.scores[BASE] for row in report.examples)
+    to = ""
+    if named < len(report.examples):
+        to = f" to the {named:,} question{'s that name' if named > 1 else ' that names'} one"
+    facts = f"right fact is in {after:.0%} of the answers{to}, {before:.0%} of the base's."
     return f" {'But the' if lost else 'The'} {facts.replace('%', ' %')}"
 
 
 def _lost_facts(report: Report, system: str) -> bool:
     gain = report.differences[system].get(FACT_ACCURACY)
-    return gain is not None and gain["high"] < 0
+    return gain is not None and gain["high"] < 0 and gain["p_value"] < SURE
 
 
 def _signed(value: float) -> str:
