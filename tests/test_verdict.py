@@ -32,6 +32,15 @@ def test_an_unclear_one_says_what_so_many_questions_could_show():
     assert f"a difference of {least:.2f} or more" in verdict(report).text
 
 
+def test_no_difference_is_said_to_be_too_small_to_show_beside_a_larger_one_that_did_not():
+    report = make_report({"base": LOW[:7], "tuned": HIGH[:7]})
+    gain = report.difference["rougeL"]
+    assert gain["detectable"] < gain["mean"] and gain["p_value"] < 0.05 < gain["p_adjusted"]
+    found = verdict(report)
+    assert found.kind == "unclear"
+    assert "or more would show" not in found.text
+
+
 def test_few_questions_prove_nothing_however_large_the_difference():
     assert verdict(make_report({"base": LOW[:3], "tuned": HIGH[:3]})).kind == "unclear"
 

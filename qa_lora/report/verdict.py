@@ -93,7 +93,7 @@ def _against_base(
         text += f", but of so many scores chance moves one this far too easily (p {_p(p_value)})"
     text += "."
     least = gain.get("detectable")
-    if least:
+    if least and abs(gain["mean"]) < least:
         text += (
             f" With so many questions only a difference of {least:.2f} or more would show; score "
             "more of them to see a smaller one."
