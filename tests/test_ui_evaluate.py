@@ -92,6 +92,15 @@ def test_an_end_near_zero_shows_its_side():
     assert table.signed(-0.0) == "+0.00"
 
 
+def test_a_gain_on_few_questions_has_no_colour_of_certainty():
+    for count, sure in ((3, False), (12, True)):
+        found = make_report({"base": [0.25] * count, "tuned": [0.75] * count})
+        assert ('class="span"' in table.metrics_html(found)) is sure
+        assert (plots.TEAL in plots.interval_plot(found)) is sure
+        parts = found.slices("source", "rougeL")
+        assert (plots.TEAL in plots.slice_plot(parts, "parts")) is sure
+
+
 def test_rows_are_sorted_by_the_gain_of_the_adapter_in_view(report):
     def places(which: str, system: str = "tuned") -> list[str]:
         return [row.id[-1] for row in rows.chosen_rows(report, which, "rougeL", system)]

@@ -42,7 +42,23 @@ def test_no_difference_is_said_to_be_too_small_to_show_beside_a_larger_one_that_
 
 
 def test_few_questions_prove_nothing_however_large_the_difference():
-    assert verdict(make_report({"base": LOW[:3], "tuned": HIGH[:3]})).kind == "unclear"
+    for count, said in ((1, "on 1 question, too few"), (5, "on 5 questions, too few")):
+        found = verdict(make_report({"base": LOW[:count], "tuned": HIGH[:count]}))
+        assert found.kind == "unclear"
+        assert said in found.text and "confidence" not in found.text
+    # Of facts, only the questions count that name one.
+    report = make_report({"base": LOW, "tuned": HIGH}, facts={"base": [0] * 4, "tuned": [1] * 4})
+    assert "on 4 questions, too few" in verdict(report, metric="fact_accuracy").text
+
+
+def test_an_interval_of_no_width_is_no_certainty():
+    same = verdict(make_report({"base": LOW, "tuned": LOW}))
+    assert same.kind == "unclear"
+    assert "On every question ROUGE-L is the same with and without tuning" in same.text
+    up = verdict(make_report({"base": [0.25] * 20, "tuned": [0.75] * 20}))
+    assert up.kind == "better" and "by 0.50 on every question" in up.text
+    for found in (same, up):
+        assert "confidence" not in found.text and "chance" not in found.text
 
 
 def test_lost_facts_are_told_beside_a_gain():

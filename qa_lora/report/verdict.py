@@ -9,10 +9,13 @@ from typing import Literal
 from qa_lora.report.found import BASE, FACT_ACCURACY, LABELS, TUNED, Report
 from qa_lora.scoring.statistics import paired_bootstrap
 
-__all__ = ["Verdict", "verdict"]
+__all__ = ["SURE", "Verdict", "verdict"]
 
 SURE = 0.05
 """Below this p-value, corrected for all that was looked at, chance is not believed."""
+
+FEWEST = 6
+"""With fewer questions no p-value can be below 5 %, and the interval is of their luck alone."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,24 @@ def _against_base(
     p_value = gain.get("p_adjusted") or gain["p_value"]
     name = LABELS.get(metric, metric)
     before, after = report.scores[BASE][metric], report.scores[system][metric]
+    count = sum(row.gain(metric, system) is not None for row in report.examples) or report.rows
+    if low == high == 0:
+        text = f"On every question {name} is the same with and without tuning"
+        return "unclear", f"{text}, {before:.2f} on average." if count > 1 else f"{text}."
+    if count < FEWEST:
+        return "unclear", (
+            f"{name} is {before:.2f} without and {after:.2f} with tuning on {count} "
+            f"question{'' if count == 1 else 's'}, too few to say anything of others."
+        )
     span = f"between {_signed(low)} and {_signed(high)} with 95 % confidence"
     if p_value < SURE and (low > 0 or high < 0):
         up = low > 0
         text = (
             f"{name} {'rose' if up else 'fell'} from {before:.2f} to {after:.2f}, by "
-            f"{abs(gain['mean']):.2f}; the true change lies {span}."
+            f"{abs(gain['mean']):.2f}"
         )
+        # Equal gains give an interval of no width, which says nothing of how they vary.
+        text += f"; the true change lies {span}." if low < high else " on every question."
         return ("better" if up else "worse"), text
     text = (
         f"{name} is {before:.2f} without and {after:.2f} with tuning, which may be chance: the "
