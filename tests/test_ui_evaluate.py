@@ -22,8 +22,12 @@ from tests.lively import make_adapter, make_model
 from tests.made_reports import make_report
 
 pytest.importorskip("gradio")
+import gradio as gr
+
 from qa_lora.ui.engine import Engine, Job, Order
 from qa_lora.ui.evaluate import board, charts, exports, ordering, plots, rows, table
+from qa_lora.ui.evaluate.results import build_results
+from qa_lora.ui.evaluate.shown import Shown
 
 BAD = "<img src=x onerror=alert(1)>\"'&"
 SCORES = {
@@ -148,6 +152,21 @@ def test_files_are_written_once(report, tmp_path):
     Path(files.csv).write_text("kept")
     assert exports.write_downloads(report, "r-1", tmp_path, own) == files
     assert Path(files.csv).read_text() == "kept"
+
+
+def test_a_number_that_is_given_again_is_not_the_old_evaluation(tmp_path):
+    run = runs.create(TrainConfig(name="again"), tmp_path / "runs")
+    with gr.Blocks():
+        tab = build_results()
+    shown = Shown(Engine(tmp_path / "runs"), tab, tmp_path / "downloads")
+    for tuned in ([0.5] * 4, [0.25] * 4):
+        save_report(make_report({"base": [0.1] * 4, "tuned": tuned}), run.evaluations_dir)
+        page = shown.show(run.id, 1, None, "rougeL", "source", "Best")
+        assert f"{tuned[0]:.2f}" in page[tab.headline]
+        kept = json.loads(Path(page[tab.as_json]).read_text("utf-8"))
+        assert kept["tuned"]["rougeL"] == tuned[0]
+        for path in run.evaluations_dir.iterdir():
+            path.unlink()
 
 
 # --- what is ordered ---
