@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import re
+import shutil
 import time
 import xml.etree.ElementTree as ET
 import zipfile
@@ -15,7 +17,7 @@ import pytest
 
 from qa_lora import runs
 from qa_lora.config import TrainConfig
-from qa_lora.errors import ConfigError, DataError
+from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.report import load_report, save_report
 from qa_lora.report.leaderboard import Leaderboard
 from tests.lively import make_adapter, make_model
@@ -24,6 +26,7 @@ from tests.made_reports import make_report
 pytest.importorskip("gradio")
 import gradio as gr
 
+from qa_lora.ui.data_card import keep_upload
 from qa_lora.ui.engine import Engine, Job, Order
 from qa_lora.ui.evaluate import board, charts, exports, ordering, plots, rows, table
 from qa_lora.ui.evaluate.results import build_results
@@ -170,6 +173,21 @@ def test_a_number_that_is_given_again_is_not_the_old_evaluation(tmp_path):
 
 
 # --- what is ordered ---
+
+
+def test_an_upload_is_whole_or_not_there(tmp_path, monkeypatch):
+    source = tmp_path / "rows.csv"
+    source.write_text("question,answer\nWho?,me\n")
+
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(RunError, match="No space left"):
+            keep_upload(str(source), tmp_path / "uploads")
+    assert keep_upload(str(source), tmp_path / "uploads").read_bytes() == source.read_bytes()
 
 
 @pytest.fixture(scope="module")
