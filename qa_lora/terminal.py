@@ -30,6 +30,7 @@ from qa_lora.events import (
     Step,
 )
 from qa_lora.report import LABELS, Report, beside, headline
+from qa_lora.report.verdict import verdict
 from qa_lora.runs import Run, place
 from qa_lora.turns import ordinal
 
@@ -249,7 +250,7 @@ def show_scores(
 
 
 def show_evaluation(report: Report, *, quiet: bool = False) -> None:
-    """The scores of each system beside the base's, then what is neither good nor bad by itself."""
+    """The scores of each system beside the base's, what stands beside them, and what it means."""
     if quiet:
         return
     for system, gains in report.differences.items():
@@ -263,6 +264,8 @@ def show_evaluation(report: Report, *, quiet: bool = False) -> None:
     for system, effect in report.effect.items():
         if not effect["acts"]:
             _out.print(Text(f"! The adapter {system} does nothing to these questions.", "yellow"))
+    found = verdict(report)
+    say(f"{found.title} {found.text}")
     show_headline(report)
 
 

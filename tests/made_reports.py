@@ -21,7 +21,7 @@ def make_report(
 
     Args:
         scores: By system, base and tuned first, a score a question.
-        facts: Likewise, fact_accuracy.
+        facts: Likewise, fact_accuracy; of the first questions, if there are fewer than questions.
         text: The beginning of every question, context, reference and answer.
         sources: Of each question.
         **values: Fields of the report.
@@ -39,7 +39,7 @@ def make_report(
             answers={name: f"{text} by {name}" for name in scores},
             scores={
                 name: dict.fromkeys(METRICS, each[i])
-                | ({"fact_accuracy": facts[name][i]} if facts else {})
+                | ({"fact_accuracy": facts[name][i]} if facts and i < len(facts[name]) else {})
                 for name, each in scores.items()
             },
             traits={name: dict(traits) for name in scores},

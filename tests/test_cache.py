@@ -161,6 +161,20 @@ def test_a_new_file_in_a_folder_is_read(tmp_path: Path, times_read: list[int]) -
     assert len(times_read) == 2
 
 
+def test_a_link_that_gets_the_name_of_another_side_is_read_again(
+    tmp_path: Path, times_read: list[int]
+) -> None:
+    folder = tmp_path / "folder"
+    (folder / ".rows").mkdir(parents=True)
+    for name, stem in (("train", "a"), ("test", "b")):
+        (folder / f"{name}.jsonl").symlink_to(write(folder / ".rows" / f"{stem}.jsonl"))
+    config = TrainConfig(data=str(folder))
+    assert len(load_split(config).test) == 12
+    (folder / "test.jsonl").rename(folder / "dev.jsonl")
+    assert len(load_split(config).validation) == 12
+    assert len(times_read) == 2
+
+
 def test_another_setting_or_version_reads_again(
     tmp_path: Path, times_read: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +242,38 @@ def test_where_nothing_can_be_kept_it_is_read_each_time(
     config = TrainConfig(data=str(write(tmp_path / "rows.jsonl")))
     assert told(load_and_split(config)) == told(load_and_split(config))
     assert len(times_read) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system has no such rights")
+@pytest.mark.parametrize("open_to_others", ["the cache", "the entry"])
+def test_what_others_could_have_written_is_not_opened(
+    open_to_others: str, tmp_path: Path, times_read: list[int]
+) -> None:
+    config = TrainConfig(data=str(write(tmp_path / "rows.jsonl")))
+    load_and_split(config)
+    (entry,) = cache.place().glob("[!.]*/")
+    assert entry.stat().st_mode & 0o077 == 0
+    (cache.place() if open_to_others == "the cache" else entry).chmod(0o777)
+    load_and_split(config)
+    assert len(times_read) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system has no such rights")
+def test_the_cache_of_another_user_is_left_alone(
+    tmp_path: Path, times_read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(data=str(write(tmp_path / "rows.jsonl")))
+    load_and_split(config)
+    other = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    load_and_split(config)
+    assert len(times_read) == 2
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", closed)  # as a folder of mode 0700 does
+    assert cache._open(cache.place() / "anything") is None
 
 
 def test_small_data_leaves_nothing_on_the_disk(

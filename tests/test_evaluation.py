@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from qa_lora import runs
 from qa_lora.answering import Answerer, GenerationSettings, load
@@ -19,7 +20,7 @@ from qa_lora.config import TrainConfig
 from qa_lora.data import QAExample, load_split, question_key
 from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.evaluation import Progress, asked, evaluate, evaluate_stream
-from qa_lora.report import Report, load_report
+from qa_lora.report import Report, beside, load_report
 from qa_lora.scoring import METRICS, score
 from tests.lively import make_adapter, make_model
 
@@ -394,6 +395,23 @@ def test_losses_are_those_of_each_model_over_every_reference(report, run, answer
         assert values["perplexity"] == pytest.approx(math.exp(values["loss"]))
 
 
+def test_an_adapter_of_no_numbers_is_scored_and_saved(run, answerer, lively_model, tmp_path):
+    broken = runs.create(run.config(), tmp_path / "runs")
+    make_adapter(lively_model, broken.adapter)
+    (broken.adapter / "SHA256SUMS").unlink()
+    weights = broken.adapter / "adapter_model.safetensors"
+    stored = load_file(weights)
+    save_file({name: tensor * math.nan for name, tensor in stored.items()}, weights)
+    found = evaluate(broken, limit=2)
+    assert load_report(broken, found.number) == found
+    assert "NaN" not in json.dumps(found.to_dict())
+    assert found.losses["tuned"]["loss"] is found.losses["tuned"]["perplexity"] is None
+    assert found.effect["tuned"]["mean_kl"] is None
+    said = dict(beside(found))
+    assert said["loss of the references, nats a token"][1] == "–"
+    assert said["divergence from the base, nats a token"] == ("", "–")
+
+
 def test_all_questions_of_a_file_are_scored_but_those_trained_on(run, answerer, tmp_path):
     trained = load_split(run.config()).train[0].question
     fresh = [f"Fresh {i}?" for i in range(6)]
@@ -411,6 +429,25 @@ def test_a_file_may_call_its_columns_as_the_run_does(run, tmp_path):
     file = write_rows(tmp_path / "own.csv", [("Who?", "x", "y")], "q", "a", "other")
     found = asked._of_file(file, other.config())
     assert [question.references for question in found.questions] == [("x",)]
+
+
+def test_the_columns_that_the_run_named_go_before_those_that_are_recognised(run, tmp_path):
+    named = {"question_column": "asked", "answer_column": "gold", "context_column": "passage"}
+    config = run.config().model_copy(update=named)
+
+    def questions(*columns: str) -> list[tuple[str, tuple[str, ...]]]:
+        file = write_rows(tmp_path / "own.csv", [tuple("abcd"[: len(columns)])], *columns)
+        found = asked._of_file(file, config).questions
+        return [(each.example.question, each.references) for each in found]
+
+    assert questions("question", "asked", "answer", "gold") == [("b", ("d",))]
+    assert questions("question", "answer") == [("a", ("b",))]
+    file = tmp_path / "squad.json"
+    paragraph = {"context": "It is red.", "qas": [{
+        "id": "1", "question": "Which?", "answers": [{"text": "red", "answer_start": 6}]
+    }]}  # fmt: skip
+    file.write_text(json.dumps({"version": "1.1", "data": [{"paragraphs": [paragraph]}]}))
+    assert [each.references for each in asked._of_file(file, config).questions] == [("red",)]
 
 
 @pytest.mark.parametrize("ending", ["csv", "json"])

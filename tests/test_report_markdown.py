@@ -64,6 +64,13 @@ def test_it_holds_the_numbers(report):
     assert "Incomplete" not in text
 
 
+def test_the_verdict_stands_at_the_top(report):
+    lines = to_markdown(report).splitlines()
+    assert lines[0] == "# Evaluation"
+    assert lines[2].startswith("**None of 2 adapters is clearly better than the base.** ")
+    assert r"a\|b\_\<c\>" in lines[2]
+
+
 def test_no_markup_of_texts_acts(report):
     shown = outside_of_fences(to_markdown(report, {"a ![gain](x)": "plots/a b.svg"}))
     assert "img" not in shown and "# h" not in shown and "**e**" not in shown

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import re
+import shutil
 import time
 import xml.etree.ElementTree as ET
 import zipfile
@@ -15,15 +17,20 @@ import pytest
 
 from qa_lora import runs
 from qa_lora.config import TrainConfig
-from qa_lora.errors import ConfigError, DataError
+from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.report import load_report, save_report
 from qa_lora.report.leaderboard import Leaderboard
 from tests.lively import make_adapter, make_model
 from tests.made_reports import make_report
 
 pytest.importorskip("gradio")
+import gradio as gr
+
+from qa_lora.ui.data_card import keep_upload
 from qa_lora.ui.engine import Engine, Job, Order
 from qa_lora.ui.evaluate import board, charts, exports, ordering, plots, rows, table
+from qa_lora.ui.evaluate.results import build_results
+from qa_lora.ui.evaluate.shown import Shown
 
 BAD = "<img src=x onerror=alert(1)>\"'&"
 SCORES = {
@@ -92,6 +99,15 @@ def test_an_end_near_zero_shows_its_side():
     assert table.signed(-0.0) == "+0.00"
 
 
+def test_a_gain_on_few_questions_has_no_colour_of_certainty():
+    for count, sure in ((3, False), (12, True)):
+        found = make_report({"base": [0.25] * count, "tuned": [0.75] * count})
+        assert ('class="span"' in table.metrics_html(found)) is sure
+        assert (plots.TEAL in plots.interval_plot(found)) is sure
+        parts = found.slices("source", "rougeL")
+        assert (plots.TEAL in plots.slice_plot(parts, "parts")) is sure
+
+
 def test_rows_are_sorted_by_the_gain_of_the_adapter_in_view(report):
     def places(which: str, system: str = "tuned") -> list[str]:
         return [row.id[-1] for row in rows.chosen_rows(report, which, "rougeL", system)]
@@ -141,7 +157,37 @@ def test_files_are_written_once(report, tmp_path):
     assert Path(files.csv).read_text() == "kept"
 
 
+def test_a_number_that_is_given_again_is_not_the_old_evaluation(tmp_path):
+    run = runs.create(TrainConfig(name="again"), tmp_path / "runs")
+    with gr.Blocks():
+        tab = build_results()
+    shown = Shown(Engine(tmp_path / "runs"), tab, tmp_path / "downloads")
+    for tuned in ([0.5] * 4, [0.25] * 4):
+        save_report(make_report({"base": [0.1] * 4, "tuned": tuned}), run.evaluations_dir)
+        page = shown.show(run.id, 1, None, "rougeL", "source", "Best")
+        assert f"{tuned[0]:.2f}" in page[tab.headline]
+        kept = json.loads(Path(page[tab.as_json]).read_text("utf-8"))
+        assert kept["tuned"]["rougeL"] == tuned[0]
+        for path in run.evaluations_dir.iterdir():
+            path.unlink()
+
+
 # --- what is ordered ---
+
+
+def test_an_upload_is_whole_or_not_there(tmp_path, monkeypatch):
+    source = tmp_path / "rows.csv"
+    source.write_text("question,answer\nWho?,me\n")
+
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(RunError, match="No space left"):
+            keep_upload(str(source), tmp_path / "uploads")
+    assert keep_upload(str(source), tmp_path / "uploads").read_bytes() == source.read_bytes()
 
 
 @pytest.fixture(scope="module")

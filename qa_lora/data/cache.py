@@ -105,15 +105,17 @@ def place() -> Path:
 def _key(origin: Origin) -> str | None:
     """The name of an entry; None for what is not kept: streams, and what is read in no time."""
     try:
+        # The name in the folder may say which side a file is for, whatever it is a link to.
         files = [
-            [(str(path.resolve()), _state(path)) for path in of_table] for of_table in origin.files
+            [(str(path.absolute()), str(path.resolve()), _state(path)) for path in of_table]
+            for of_table in origin.files
         ]
         settings = dict(origin.settings)
         for name in SOURCES:
             settings[name] = settings[name] and absolute(settings[name])
     except (OSError, ValueError):
         return None
-    size = sum(state[0] for of_table in files for _, state in of_table)
+    size = sum(state[0] for of_table in files for *_, state in of_table)
     if size < WORTH_BYTES or not all(files):
         return None
     said = json.dumps(
@@ -142,16 +144,28 @@ def _code() -> str:
 
 
 def _open(folder: Path) -> tuple[LoadedData, DataSplit] | None:
-    """An entry, marked as used; None if there is none, or it is damaged."""
-    if not folder.is_dir():
-        return None
+    """An entry, marked as used; None if there is none, or it is damaged or not to be trusted."""
     try:
+        if not folder.is_dir() or not (_own(folder.parent) and _own(folder)):
+            return None
         found = cache_entry.read(folder)
     except Exception:  # damage can be anything, and what is damaged is made again
         return None
-    with suppress(OSError):  # a folder of another user
+    with suppress(OSError):  # a disk that is only read
         os.utime(folder)
     return found
+
+
+def _own(folder: Path) -> bool:
+    """Whether nobody but this user could have put something there.
+
+    Who shares the folder of the data sets can guess an entry's name, and a made-up one would be
+    trained on. Where a system has no such rights, all is one's own.
+    """
+    if not hasattr(os, "getuid"):
+        return True
+    stat = folder.stat()
+    return stat.st_uid == os.getuid() and not stat.st_mode & 0o022
 
 
 def _keep(folder: Path, loaded: LoadedData, split: DataSplit) -> bool:
@@ -161,7 +175,10 @@ def _keep(folder: Path, loaded: LoadedData, split: DataSplit) -> bool:
     with suppress(OSError):  # the disk is full, or not to be written
         if shutil.disk_usage(folder.parent).free < loaded.examples.bytes + ROOM_BYTES:
             return False
+        if not _own(folder.parent):  # it would never be opened
+            return False
         with replaced_folder(folder) as new:
+            new.chmod(0o700)
             cache_entry.write(new, loaded, split)
         _tidy(folder.parent)
         return True

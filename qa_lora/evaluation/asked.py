@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +127,11 @@ def _of_split(config: TrainConfig, split: str) -> Asked:
 
 
 def _of_file(file: str | Path, config: TrainConfig) -> Asked:
-    """All questions of a file; its columns are told by their names, or called as the run's are."""
+    """All questions of a file: of the columns that the run named, or else told by their names.
+
+    What the run took for a question or an answer is one here, too, even if a column beside it has
+    the more telling name: otherwise the questions it was trained on would not be known again.
+    """
     path = Path(file).expanduser()
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
@@ -135,13 +140,14 @@ def _of_file(file: str | Path, config: TrainConfig) -> Asked:
         for name in ("question_column", "answer_column", "context_column")
         if getattr(config, name)
     }
+    bare = {name: column for name, column in named.items() if name != "context_column"}
+    loaded = None
+    for columns in (named, bare):  # the file may do without the passages
+        with suppress(ColumnsError):
+            loaded = load(str(path), **columns)
+            break
     try:
-        try:
-            loaded = load(str(path))
-        except ColumnsError:
-            if not named:
-                raise
-            loaded = load(str(path), **named)
+        loaded = loaded or load(str(path))
     except ColumnsError as error:
         raise DataError(
             f"{path.name} cannot be scored: {error.message}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -123,18 +124,21 @@ class Examiner:
         return Examined(results, losses, corpus)
 
     def effects(self, questions: Sequence[Question], found: Examined) -> dict[str, dict[str, Any]]:
-        """How much each adapter changes what the base says to some of the questions."""
-        return {
-            system: asdict(
-                measure_effect(
-                    self.answerer,
-                    [question.example for question in questions],
-                    system=system,
-                    answers=[found.results[at].answers[system] for at in range(len(questions))],
-                )
+        """How much each adapter changes what the base says to some of the questions.
+
+        The divergence is None where it is no finite number, as that of a broken adapter.
+        """
+        effects = {}
+        for system in self.systems[1:]:
+            effect = measure_effect(
+                self.answerer,
+                [question.example for question in questions],
+                system=system,
+                answers=[found.results[at].answers[system] for at in range(len(questions))],
             )
-            for system in self.systems[1:]
-        }
+            finite = math.isfinite(effect.mean_kl)
+            effects[system] = asdict(effect) | {"mean_kl": effect.mean_kl if finite else None}
+        return effects
 
     def _losses(self, rows: Sequence[QAExample]) -> dict[str, LossSum] | None:
         """The loss of every reference row, by system; None if it was stopped."""

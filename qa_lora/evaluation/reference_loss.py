@@ -40,12 +40,17 @@ class LossSum:
         """All parts together."""
         return sum(parts, start=LossSum())
 
-    def to_dict(self) -> dict[str, float]:
-        """The mean over the tokens, and what it is a mean of."""
+    def to_dict(self) -> dict[str, float | None]:
+        """The mean over the tokens, and what it is a mean of.
+
+        Loss and perplexity are None where the loss is no finite number: JSON has no other word for
+        what a broken model gives.
+        """
         loss = self.nll / self.tokens
+        finite = math.isfinite(loss)
         return {
-            "loss": loss,
-            "perplexity": math.exp(min(loss, 700.0)),
+            "loss": loss if finite else None,
+            "perplexity": math.exp(min(loss, 700.0)) if finite else None,
             "tokens": self.tokens,
             "rows": self.rows,
         }

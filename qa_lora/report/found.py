@@ -140,9 +140,10 @@ class Report:
     corpus: dict[str, dict[str, float]] = field(default_factory=dict)
     """By system, bleu and chrf of all answers taken as one text, as papers give them, but from 0
     to 1; those in `scores` are means over the questions, which have an interval."""
-    losses: dict[str, dict[str, float]] = field(default_factory=dict)
+    losses: dict[str, dict[str, float | None]] = field(default_factory=dict)
     """By system, loss (a mean over real label tokens of every reference, in nats), perplexity,
-    tokens and rows; empty if it was not computed."""
+    tokens and rows; empty if it was not computed. Loss and perplexity are None if the loss is no
+    finite number, as is mean_kl below: such an adapter is broken."""
     effect: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By system but the base, how much its adapter changes what the base says: rows,
     changed_first_tokens, mean_kl, acts, as :class:`qa_lora.answering.effect.Effect` has them; empty
@@ -255,17 +256,23 @@ def headline(result: Report | Scored | Mapping[str, Any]) -> str:
 
 
 def beside(report: Report) -> list[tuple[str, tuple[str, ...]]]:
-    """What is neither good nor bad by itself, in words: a name, and a text for each system."""
+    """What is neither good nor bad by itself, in words: a name, and a text for each system.
+
+    The text is empty for a system of which it was not asked, and a dash where the answer was no
+    finite number.
+    """
     rows: list[tuple[str, tuple[str, ...]]] = []
 
     def add(name: str, values: Mapping[str, float | None], form: str) -> None:
-        shown = [values.get(system) for system in report.systems]
-        if any(value is not None for value in shown):
-            texts = ("" if value is None else form.format(value) for value in shown)
-            rows.append((name, tuple(text.replace("%", " %") for text in texts)))
+        if values:
+            shown = {
+                system: "–" if value is None else form.format(value).replace("%", " %")
+                for system, value in values.items()
+            }
+            rows.append((name, tuple(shown.get(system, "") for system in report.systems)))
 
-    def of(kept: Mapping[str, Mapping[str, float]], name: str) -> dict[str, float | None]:
-        return {system: values.get(name) for system, values in kept.items()}
+    def of(kept: Mapping[str, Mapping[str, float | None]], name: str) -> dict[str, float | None]:
+        return {system: values[name] for system, values in kept.items() if name in values}
 
     add("words of answers over words of references", dict(report.length_ratios), "{:.2f}")
     for name, words in SHARE_LABELS.items():

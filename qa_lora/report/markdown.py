@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from qa_lora.report.found import BASE, LABELS, ExampleResult, Report, beside, headline
+from qa_lora.report.verdict import verdict
 
 __all__ = ["to_markdown"]
 
@@ -27,9 +28,15 @@ def to_markdown(
     Args:
         report: What was found.
         plots: By its title, the path or address of each picture.
-        metric: By which rows are the best and the worst.
+        metric: By which the adapter is judged, and rows are the best and the worst.
     """
-    parts = ["# Evaluation", f"{headline(report)}.", _how(report)]
+    found = verdict(report, metric=metric, names={name: _cell(name) for name in report.systems[2:]})
+    parts = [
+        "# Evaluation",
+        f"**{found.title}** {found.text}",
+        f"{headline(report)}.",
+        _how(report),
+    ]
     if not report.complete:
         parts.append(
             f"**Incomplete:** it was stopped after {report.rows:,} of {report.asked:,} questions, "

@@ -29,7 +29,8 @@ class Difference:
     high: float
     p_value: float
     detectable: float | None = None
-    """The smallest true difference that so many questions would show; None for a single one.
+    """The smallest true difference that so many questions would show to this test alone, without
+    a correction for others; None for a single question.
 
     In four of five such samples a two-sided test at 5 % would find it: (z(0.975) + z(0.8)) times
     the standard error of the mean difference, about 2.8 of them, from the questions' differences

@@ -12,6 +12,12 @@ __all__ = ["fact_recall", "is_repeating", "length_ratio", "reference_words"]
 LOOP_TIMES, LOOP_WORDS, LOOP_LONGEST = 3, 8, 32
 """A stretch of at most so many words, so often in a row, over so many words, is a loop."""
 
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    r"\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han."""
+
 
 def reference_words(answer: str, references: Sequence[str]) -> int:
     """Words of the reference nearest to an answer in length; at least 1.
@@ -53,7 +59,8 @@ def fact_recall(prediction: str, facts: Sequence[str]) -> float:
     """1.0 if the answer contains every fact, else 0.0.
 
     Case and white space are ignored; a fact must stand as whole words, and a number must not be a
-    part of a longer one ("5" is not in "15", "5.5" or "1-5").
+    part of another one ("5" is not in "15", "5.5", "1-5" or "-5"). Where a script puts no spaces
+    between words, as Chinese, Japanese and Thai, no end of a word is asked for.
 
     Raises:
         ValueError: If there are no facts to look for.
@@ -66,11 +73,17 @@ def fact_recall(prediction: str, facts: Sequence[str]) -> float:
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2212", "-")  # a minus
+    return " ".join(plain.split())
 
 
 @lru_cache(maxsize=4096)
 def _fact_pattern(fact: str) -> re.Pattern[str]:
-    before = r"(?<!\w)(?<!\d[.,\-])" if fact[0].isdigit() else r"(?<!\w)"
-    after = r"(?!\w|[.,\-]\d)" if fact[-1].isdigit() else r"(?!\w)"
+    unspaced = re.compile(f"[{_UNSPACED}]")
+    before = "" if unspaced.match(fact[0]) else rf"(?<![^\W{_UNSPACED}])"
+    after = "" if unspaced.match(fact[-1]) else rf"(?![^\W{_UNSPACED}])"
+    if fact[0].isdigit():  # no end of a longer number, and none below zero
+        before += rf"(?<!\d)(?<!\d[.,\-\u2013])(?<!^-)(?<![\W{_UNSPACED}]-)"
+    if fact[-1].isdigit():
+        after += r"(?!\d|[.,\-\u2013]\d)"
     return re.compile(before + re.escape(fact) + after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from qa_lora.data.readers import ENDINGS
 from qa_lora.data.sources import local_files
 from qa_lora.errors import ConfigError, DataError, QALoRAError, RunError
 from qa_lora.estimate.shapes import has_tokenizer
+from qa_lora.files import replaced_file
 from qa_lora.ui.report_card import report_html
 from qa_lora.ui.words import note
 
@@ -32,6 +34,8 @@ __all__ = [
     "state_of",
 ]
 
+
+_COPYING = threading.Lock()
 
 FILE_TYPES = sorted({"." + ending.rsplit(".", 1)[1] for ending in ENDINGS})
 """What can be uploaded."""
@@ -151,9 +155,11 @@ def keep_upload(upload: str, uploads: Path) -> Path:
             while block := file.read(1 << 20):
                 digest.update(block)
         target = uploads / digest.hexdigest()[:12] / source.name
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+        with _COPYING:  # two pages may bring the same file at once
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with replaced_file(target) as path:
+                    shutil.copyfile(source, path)
     except OSError as error:
         raise RunError(
             f"The upload cannot be kept in {uploads}: {error.strerror or error}.",

@@ -78,17 +78,19 @@ def to_zip(report: Report) -> bytes:
 
 
 def write_downloads(report: Report, name: str, folder: Path, parquet: Path) -> Downloads:
-    """Write all files; evaluations do not change, so files that are there are left alone.
+    """Write all files; those that are there are left alone.
 
     Args:
         report: What was found.
         name: How the files are called, without an ending.
-        folder: Where they are written.
+        folder: Where they are written, made if it is not there; one for each evaluation that may
+            have this name, for its number is given again once it is deleted.
         parquet: The run's own file of the rows.
     """
     paths = {kind: folder / f"{name}.{kind}" for kind in ("csv", "json", "parquet", "zip")}
     with _WRITING:  # two pages may open the same evaluation at once
         if not paths["zip"].exists():
+            folder.mkdir(parents=True, exist_ok=True)
             # The mark at the start tells spreadsheets that this is UTF-8.
             paths["csv"].write_text(to_csv(report), "utf-8-sig", newline="")
             paths["json"].write_text(to_json(report), "utf-8")

@@ -31,7 +31,7 @@ STATISTICS = {
     "p adjusted": "The same, corrected for having looked at all metrics and adapters at once "
     "(Holm).",
     "Detectable": "The smallest true difference that so many questions would show in four of five "
-    "evaluations.",
+    "evaluations, to one test alone; after the correction it takes more.",
 }
 
 BESIDE = {

@@ -5,13 +5,15 @@ Unlike the charts of the page they bring their colours, letters and white ground
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
 from qa_lora.report import LABELS, TUNED, Report
 from qa_lora.report.slices import SLICES, Slice
+from qa_lora.report.verdict import SURE
 from qa_lora.ui.charts import Axis
 from qa_lora.ui.evaluate.table import interval, signed
 
@@ -63,14 +65,14 @@ def interval_plot(report: Report, system: str = TUNED) -> str:
     """The difference in each metric with its interval."""
     gains = [(m, g) for m in report.metrics if (g := report.differences[system].get(m))]
     return _intervals(
-        [(LABELS.get(m, m), g["mean"], g["low"], g["high"]) for m, g in gains],
+        [(LABELS.get(m, m), g) for m, g in gains],
         f"Difference{_who(report, system)} from the base, 95 % interval",
     )
 
 
 def slice_plot(parts: Sequence[Slice], title: str) -> str:
     """The gain of each part of the questions with its interval."""
-    rows = [(f"{p.name} (n = {p.count:,})", p.gain.mean, p.gain.low, p.gain.high) for p in parts]
+    rows = [(f"{part.name} (n = {part.count:,})", vars(part.gain)) for part in parts]
     return _intervals(rows, f"{title}, 95 % interval")
 
 
@@ -131,10 +133,10 @@ def _who(report: Report, system: str) -> str:
     return f" of {system}" if len(report.systems) > 2 else ""
 
 
-def _intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> str:
+def _intervals(rows: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> str:
     height = TOP + ROW * len(rows) + BOTTOM - 14
-    low = min((row[2] for row in rows), default=0.0)
-    high = max((row[3] for row in rows), default=0.1)
+    low = min((gain["low"] for _, gain in rows), default=0.0)
+    high = max((gain["high"] for _, gain in rows), default=0.1)
     axis = Axis.linear(min(0.0, low), max(0.0, high))
     left, wide = NAMES, WIDTH - NAMES - 140
 
@@ -148,16 +150,17 @@ def _intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> s
         x = place(tick)
         body += f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}" stroke="{colour}"/>'
         body += _text(x, bottom + 20, f"{tick:g}", "middle")
-    for i, (name, mean, least, most) in enumerate(rows):
+    for i, (name, gain) in enumerate(rows):
         y = TOP + ROW * i + ROW / 2
-        colour = TEAL if least > 0 else GREY
+        mean, least, most = (gain[key] for key in ("mean", "low", "high"))
+        colour = TEAL if least > 0 and gain["p_value"] < SURE else GREY
         body += _text(left - 10, y + 4, name if len(name) < 28 else f"{name[:26]}…", "end")
         body += (
             f'<line x1="{place(least):.1f}" y1="{y}" x2="{place(most):.1f}" y2="{y}" '
             f'stroke="{colour}" stroke-width="6" stroke-opacity="0.45" stroke-linecap="round"/>'
             f'<circle cx="{place(mean):.1f}" cy="{y}" r="5" fill="{colour}"/>'
         )
-        numbers = f"{signed(mean)} {interval({'low': least, 'high': most})}"
+        numbers = f"{signed(mean)} {interval(gain)}"
         body += _text(WIDTH - 8, y + 4, numbers, "end")
     return _svg(title, body, height)
 

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from qa_lora.errors import QALoRAError
-from qa_lora.report import BASE, TUNED, list_reports, read_report
+from qa_lora.report import BASE, TUNED, Report, list_reports, read_report
 from qa_lora.report.slices import SLICES
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate.charts import gain_chart, scatter_chart
@@ -49,7 +49,7 @@ class Shown:
         self.engine = engine
         self.tab = tab
         self.downloads = downloads
-        self._read = lru_cache(maxsize=4)(read_report)
+        self._read = lru_cache(maxsize=4)(_read)
         self._numbers = lru_cache(maxsize=256)(_numbers)
 
     def show(
@@ -93,12 +93,13 @@ class Shown:
             return {**hidden, tab.headline: NOTHING if ready else NO_ADAPTER}
         try:
             folder = run.evaluations_dir
-            report = self._read(folder, number)
+            state = _state(folder, number)
+            report = self._read(folder, number, state)
             choices = [(self._label(folder, n), n) for n in reversed(numbers[-MOST_LISTED:])]
             if number not in numbers[-MOST_LISTED:]:
                 choices.append((self._label(folder, number), number))
             name, own = f"{run.id}-evaluation-{number}", folder / f"{number}.parquet"
-            files = write_downloads(report, name, self.downloads, own)
+            files = write_downloads(report, name, self.downloads / str(state), own)
         except (QALoRAError, OSError) as error:
             return {**hidden, tab.headline: note(str(error), "bad")}
         adapters = [name for name in report.systems if name != BASE]
@@ -141,8 +142,9 @@ class Shown:
         if not isinstance(number, int) or run is None:
             return {tab.table: ""}
         try:
-            report = self._read(run.evaluations_dir, number)
-        except QALoRAError as error:
+            folder = run.evaluations_dir
+            report = self._read(folder, number, _state(folder, number))
+        except (QALoRAError, OSError) as error:
             return {tab.table: note(str(error), "bad")}
         system = system if system in report.systems[1:] else TUNED
         metric = metric if metric in report.metrics else "rougeL"
@@ -177,10 +179,19 @@ class Shown:
         return self.look(run_id, number, system, metric, by, which, shown + PAGE)
 
     def _label(self, folder: Path, number: int) -> str:
-        return self._numbers(folder, number, (folder / f"{number}.json").stat().st_mtime_ns)
+        return self._numbers(folder, number, _state(folder, number))
 
 
-def _numbers(folder: Path, number: int, changed: int) -> str:
+def _state(folder: Path, number: int) -> int:
+    """What changes when a number is given again, after the evaluation that had it was deleted."""
+    return (folder / f"{number}.json").stat().st_mtime_ns
+
+
+def _read(folder: Path, number: int, state: int) -> Report:
+    return read_report(folder, number)
+
+
+def _numbers(folder: Path, number: int, state: int) -> str:
     """A finished evaluation in a list."""
     try:
         report = read_report(folder, number, examples=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 from qa_lora.report import BASE, TUNED, Report
 from qa_lora.report.slices import Slice
-from qa_lora.report.verdict import verdict
+from qa_lora.report.verdict import SURE, verdict
 from qa_lora.ui.evaluate.metrics import BESIDE, STATISTICS, metric_help, metric_name, term
 from qa_lora.ui.words import duration, note
 
@@ -169,13 +169,19 @@ def interval(gain: Mapping[str, float]) -> str:
 
 
 def span_html(gain: Mapping[str, float], reach: float) -> str:
-    """An interval drawn between -reach and +reach, with its mean and zero."""
+    """An interval drawn between -reach and +reach, with its mean and zero.
+
+    It has a colour only where the p-value agrees: few questions, or equal gains, make an interval
+    that is too narrow.
+    """
 
     def place(value: float) -> float:
         return min(100.0, max(0.0, 50 + 50 * value / reach))
 
     left, right, middle = (place(gain[key]) for key in ("low", "high", "mean"))
     kind = "" if gain["low"] > 0 else " down" if gain["high"] < 0 else " none"
+    if gain["p_value"] >= SURE:
+        kind = " none"
     return (
         f'<div class="span{kind}"><i class="zero"></i><i class="range" style="left:{left:.1f}%;'
         f'width:{max(0.5, right - left):.1f}%"></i>'
