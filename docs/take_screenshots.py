@@ -71,7 +71,7 @@ def take(page: Any, url: str, name: str) -> None:
 
     page.locator("#to-compare").click()
     page.locator("#chips button").first.click()
-    page.locator("#tuned-answer footer", has_text="ROUGE-L").wait_for()
+    page.locator("#compare-panes footer", has_text="ROUGE-L").first.wait_for()
     page.locator("#compare-panes mark").first.wait_for()
     shoot(page, "compare", name, "#question")
 
