@@ -32,7 +32,7 @@ EVIL = "<img src=x onerror='window.broken=1'> <script>window.broken=1</script>"
 def ready(app: App, tiny_model: Path) -> App:
     """The app over two runs of a tiny model that answer at once, and one of another base."""
     data = app.runs_dir / "things.csv"
-    lines = [f"What is thing {i}?,It is thing {i}" for i in range(3000)]
+    lines = [f"What is thing {i}?,It is thing {i}" for i in range(18_000)]
     data.write_text("question,answer\n" + "\n".join(lines))
     other = app.runs_dir / "other-base"
     shutil.copytree(tiny_model, other)
@@ -123,7 +123,7 @@ def test_a_cancelled_scoring_keeps_what_is_done_and_says_so(evaluate: Any, ready
     expect(page.locator("#score")).to_be_enabled()
     expect(page.locator("#cancel-score")).to_be_disabled()
     report = load_report(run, run.evaluations()[-1])
-    assert len(run.evaluations()) == done + 1 and report.rows < report.asked == 1350
+    assert len(run.evaluations()) == done + 1 and report.rows < report.asked == 8100
 
 
 def test_a_file_of_ones_own_is_scored(evaluate: Any, tmp_path: Path) -> None:

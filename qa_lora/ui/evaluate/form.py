@@ -160,6 +160,7 @@ def wire_form(
             **show(run_id, *view),
             **(busy(job) if job is not None and at_work else idle(run_id)),
             **({} if at_work else {form.progress: ""}),
+            form.message: "",
             form.clock: gr.Timer(active=at_work),
         }
 
@@ -169,10 +170,7 @@ def wire_form(
         others = other_runs(engine, found) if found else []
         kept = [name for name in chosen or () if name in others]
         info = OTHERS if others else "No other run of this base has an adapter yet."
-        return {
-            form.adapters: gr.Dropdown(choices=others, value=kept, info=info),
-            form.message: "",
-        }
+        return {form.adapters: gr.Dropdown(choices=others, value=kept, info=info)}
 
     quiet: dict[str, Any] = {
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
@@ -183,6 +181,7 @@ def wire_form(
     form.cancel.click(cancel, run, [*state, form.message], **quiet)
     form.upload.upload(upload, [run, form.upload], [form.message, form.split], **quiet)
     form.clock.tick(tick, looked, everything, **quiet)
-    gr.on(list(opened), open_tab, looked, everything, **quiet).then(
-        offer, [run, form.adapters], [form.adapters, form.message], **quiet
+    # The message goes before what takes long: by then it may be about a file just uploaded.
+    gr.on(list(opened), open_tab, looked, [*everything, form.message], **quiet).then(
+        offer, [run, form.adapters], [form.adapters], **quiet
     )
