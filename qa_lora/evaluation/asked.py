@@ -151,8 +151,8 @@ def _of_file(file: str | Path, config: TrainConfig) -> Asked:
     except ColumnsError as error:
         raise DataError(
             f"{path.name} cannot be scored: {error.message}",
-            "Scoring needs questions and their right answers: call the columns question and answer, "
-            "or as those of the run's own data.",
+            "Scoring needs questions and their right answers: call the columns question and "
+            "answer, or as those of the run's own data.",
         ) from None
     questions = _group(loaded.examples, _sources(loaded))
     return Asked(questions, WHOLE_FILE, path.name, fingerprint(loaded.examples))
