@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-__all__ = ["MODELS", "POCKET", "ModelChoice"]
+__all__ = ["HUB_ID", "MODELS", "POCKET", "ModelChoice"]
+
+HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
+"""What the Hub calls a model or an adapter."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from qa_lora.adapters import attach_adapter
-from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ModelError
-from qa_lora.locate import ADAPTER_CONFIG, locate
+from qa_lora.locate import ADAPTER_CONFIG, locate, same_base
 from qa_lora.models import LoadedModel, load_adapter_tokenizer
 
 __all__ = ["continue_adapter"]
@@ -38,7 +37,7 @@ def continue_adapter(
         ModelError: If the adapter is not safe to read, or of another base model.
     """
     found = locate(config.init_adapter, runs_dir)
-    if not _same_model(found.base, config.model):
+    if not same_base(found.base, config.model):
         raise ModelError(
             f"The adapter {config.init_adapter} was trained on {found.base}, not on "
             f"{config.model}.",
@@ -55,16 +54,6 @@ def continue_adapter(
         f"{'does' if len(unused) == 1 else 'do'} not count."
     )
     return model, tokenizer, notice
-
-
-def _same_model(one: str, two: str) -> bool:
-    if one == two:
-        return True
-    return (
-        POCKET not in (one, two)
-        and Path(one).is_dir()
-        and Path(one).resolve() == (Path(two).resolve())
-    )
 
 
 def _shape(saved: dict[str, Any], config: TrainConfig) -> dict[str, bool]:

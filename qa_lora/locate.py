@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from qa_lora import runs
-from qa_lora.catalog import POCKET
+from qa_lora.catalog import HUB_ID, POCKET
 from qa_lora.errors import ModelError, RunError, first_line
-from qa_lora.models import HUB_ID
 
 __all__ = ["Located", "locate", "same_base"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from transformers import (
 from transformers.utils import logging
 
 from qa_lora.bundled import POCKET
+from qa_lora.catalog import HUB_ID
 from qa_lora.catalog import POCKET as POCKET_NAME
 from qa_lora.devices import choose_device, choose_dtype
 from qa_lora.errors import ModelError, first_line, shorten
@@ -29,8 +29,6 @@ from qa_lora.hub_access import why_not
 __all__ = ["LoadedModel", "load_adapter_tokenizer", "load_base", "load_tokenizer"]
 
 TOKENIZER = "tokenizer.json"
-
-HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
 
 @dataclass(frozen=True)

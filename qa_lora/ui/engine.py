@@ -10,14 +10,15 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lora import runs, turns
 from qa_lora.config import TrainConfig
-from qa_lora.errors import RunError
+from qa_lora.errors import QALoRAError, RunError
+from qa_lora.locate import same_base
 from qa_lora.ui.jobs import Job, Order, work
 from qa_lora.ui.line import Line, Ticket
 from qa_lora.ui.resident import Resident
@@ -126,6 +127,22 @@ class Engine:
     def find(self, run_id: str | None) -> runs.Run | None:
         """The run of that id in the runs folder; None for anything else a browser may send."""
         return next((item.run for item in self.listed() if item.run.id == run_id), None)
+
+    def other_runs(self, run: runs.Run) -> list[str]:
+        """The ids of other runs whose adapters stand on the same base, newest first.
+
+        Raises:
+            QALoRAError: If the settings of the run itself cannot be read.
+        """
+        model = run.config().model
+        found = []
+        for item in self.listed():
+            if item.run.id == run.id or not item.run.has_adapter():
+                continue
+            with suppress(QALoRAError):  # a run whose settings cannot be read
+                if same_base(item.run.config().model, model):
+                    found.append(item.run.id)
+        return found
 
     def active(self) -> runs.Run | None:
         """The run that somebody is working on; none that waits."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from qa_lora import runs
+from qa_lora.locate import same_base
 
 if TYPE_CHECKING:
     from qa_lora.answering import Answerer
@@ -87,8 +88,6 @@ class Resident:
 
     def _on_base_of(self, run: runs.Run) -> Answerer | None:
         """What is in memory, if the run's adapter can be put on it as it is."""
-        from qa_lora.locate import same_base
-
         held = self._held[1] if self._held is not None else None
         if held is None or held.run is None:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import unicodedata
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,6 @@ __all__ = [
     "chosen_systems",
     "held_out",
     "offered",
-    "other_runs",
     "references_of",
     "settings_of",
     "take_turn",
@@ -152,26 +151,13 @@ def usable_run(engine: Engine, run_id: str | None) -> Run:
     return run
 
 
-def other_runs(engine: Engine, run: Run) -> list[str]:
-    """The ids of further runs whose adapters stand on the same base model, newest first."""
-    found = []
-    model = run.config().model
-    for item in engine.listed():
-        if item.run.id == run.id or not item.run.has_adapter():
-            continue
-        with suppress(QALoRAError):  # a run whose settings cannot be read
-            if item.run.config().model == model:
-                found.append(item.run.id)
-    return found
-
-
 def chosen_systems(engine: Engine, run: Run, columns: Sequence[str] | None) -> tuple[str, ...]:
     """The columns in order: base, tuned, others; only what the page offers, whoever asks.
 
     Raises:
         ConfigError: If they are fewer than two or more than four.
     """
-    offered = ["base", "tuned", *other_runs(engine, run)]
+    offered = ["base", "tuned", *engine.other_runs(run)]
     systems = tuple(name for name in offered if name in (columns or ()))
     if not 2 <= len(systems) <= MAX_COLUMNS:
         raise ConfigError(f"Choose 2 to {MAX_COLUMNS} columns to compare (chosen: {len(systems)}).")

@@ -16,7 +16,6 @@ from qa_lora.ui.compare.asking import (
     Stops,
     chosen_systems,
     held_out,
-    other_runs,
     take_turn,
     usable_run,
 )
@@ -146,7 +145,7 @@ def offered_columns(
             controls.effect: effect_html({}),
         }
     try:
-        others = other_runs(engine, run)
+        others = engine.other_runs(run)
         longest = run.config().max_new_tokens
     except QALoRAError as error:
         return {controls.message: note(str(error), "bad"), controls.effect: effect_html({})}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import gradio as gr
 from qa_lora.errors import QALoRAError
 from qa_lora.ui.data_card import FILE_TYPES
 from qa_lora.ui.engine import Engine, Job
-from qa_lora.ui.evaluate.ordering import SPLITS, job_html, make_order, on_upload, other_runs
+from qa_lora.ui.evaluate.ordering import SPLITS, job_html, make_order, on_upload
 from qa_lora.ui.words import note
 
 __all__ = ["Form", "build_form", "wire_form"]
@@ -167,7 +168,9 @@ def wire_form(
     def offer(run_id: str | None, chosen: Sequence[str] | None) -> dict[Any, Any]:
         """Which other adapters there are; choices that still stand are kept."""
         found = engine.find(run_id)
-        others = other_runs(engine, found) if found else []
+        others: list[str] = []
+        with suppress(QALoRAError):  # a run whose settings cannot be read
+            others = engine.other_runs(found) if found else []
         kept = [name for name in chosen or () if name in others]
         info = OTHERS if others else "No other run of this base has an adapter yet."
         return {form.adapters: gr.Dropdown(choices=others, value=kept, info=info)}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from qa_lora.errors import ConfigError, QALoRAError
+from qa_lora.errors import ConfigError
 from qa_lora.runs import Run
 from qa_lora.turns import ordinal
 from qa_lora.ui.data_card import keep_upload
 from qa_lora.ui.engine import Engine, Job, Order
 from qa_lora.ui.words import duration, note
 
-__all__ = ["SPLITS", "job_html", "make_order", "on_upload", "other_runs"]
+__all__ = ["SPLITS", "job_html", "make_order", "on_upload"]
 
 SPLITS = [
     ("test: never seen in training", "test"),
@@ -22,26 +21,6 @@ SPLITS = [
 ]
 MOST_ADAPTERS = 4
 """Further adapters in one evaluation."""
-
-
-def other_runs(engine: Engine, run: Run) -> list[str]:
-    """The ids of other runs whose adapters are on the same base, newest first."""
-    others = [
-        item.run for item in engine.listed() if item.run.id != run.id and item.run.has_adapter()
-    ]
-    if not others:
-        return []
-    engine.warm_up()
-    from qa_lora.locate import same_base
-
-    found = []
-    with suppress(QALoRAError):
-        model = run.config().model
-        for other in others:
-            with suppress(QALoRAError):  # a run whose settings cannot be read
-                if same_base(other.config().model, model):
-                    found.append(other.id)
-    return found
 
 
 def make_order(
@@ -64,7 +43,7 @@ def make_order(
         )
     if seed is None or not 0 <= seed < 2**32 or seed != int(seed):
         raise ConfigError("The seed must be a whole number from 0 to 4,294,967,295.")
-    allowed = other_runs(engine, run)
+    allowed = engine.other_runs(run)
     model = run.config().model
     for name in adapters or ():
         other = engine.find(name)
