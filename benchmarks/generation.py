@@ -24,12 +24,11 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from own_process import run_part
 from throughput.workload import SHAPES
 
 HERE = Path(__file__).resolve().parent
@@ -46,25 +45,6 @@ ROUNDING = 1e-3
 HOLDING = {"base": "base alone", "one": "one model for both", "two": "two models"}
 MOST_MEMORY = 1.10
 """Of base and adapter, what comparing with one model may take."""
-
-
-def run(module: str, *arguments: str) -> Any:
-    """What a part of the benchmark prints, in a process of its own.
-
-    Raises:
-        SystemExit: If it fails; its own message is on stderr by then.
-    """
-    process = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=HERE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT), *sys.path])},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if process.returncode:
-        raise SystemExit(f"{module} {arguments[0]} ended with exit code {process.returncode}.")
-    return json.loads(process.stdout.strip().splitlines()[-1])
 
 
 def speed(asked: Any, options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -87,7 +67,9 @@ def speed(asked: Any, options: argparse.Namespace) -> tuple[dict[str, Any], bool
     good = True
     for way in ("ours", *options.ways):
         places = json.dumps(rows[way])
-        row = run("generating.ways", way, json.dumps(asked), places, str(number[way]))
+        row = run_part(
+            WAYS[way], "generating.ways", way, json.dumps(asked), places, str(number[way])
+        )
         found[way] = row
         count = 2 * len(rows[way])
         row["rows"] = count
@@ -129,7 +111,7 @@ def same_answers(asked: Any, found: dict[str, Any], precision: str) -> bool:
     parted: list[dict[str, Any]] = []
     if count:
         told = json.dumps(differing)
-        parted = run("generating.ways", "gaps", json.dumps(asked), told, "0")
+        parted = run_part("Comparing", "generating.ways", "gaps", json.dumps(asked), told, "0")
     found["ours"] |= {"answers_that_differ": count, "where_they_part": parted}
     print(f"answers that differ from (a): {count} of {found['row']['rows']}")
     for at in parted:
@@ -139,7 +121,10 @@ def same_answers(asked: Any, found: dict[str, Any], precision: str) -> bool:
 
 def memory(asked: Any) -> tuple[dict[str, Any], bool]:
     """Peak memory of comparing, over what Python and its libraries take."""
-    found = {how: run("generating.memory", how, json.dumps(asked)) for how in HOLDING}
+    found = {
+        how: run_part(name, "generating.memory", how, json.dumps(asked))
+        for how, name in HOLDING.items()
+    }
     least = found["base"]["peak_bytes"] + found["one"]["adapter_bytes"]
     print(f"{'held':24}{'peak MB':>9}{'of base and adapter':>21}")
     for how, row in found.items():
@@ -167,7 +152,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         given = ("max_new_tokens", "device", "precision")
         rest = json.dumps({name: getattr(options, name) for name in given})
-        asked = run("generating.questions", folder, options.shape, str(options.rows), rest)
+        asked = run_part(
+            "Preparing", "generating.questions", folder, options.shape, str(options.rows), rest
+        )
         found, good = memory(asked) if options.memory else speed(asked, options)
     name = "memory" if options.memory else "generation"
     default = ROOT / f"benchmarks/results/{name}_{options.shape}_{options.device}.json"

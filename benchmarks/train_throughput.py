@@ -19,12 +19,11 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from own_process import run_part
 from throughput.workload import SHAPES, Workload, make_model, make_rows
 
 HERE = Path(__file__).resolve().parent
@@ -39,26 +38,6 @@ REQUIRED = {"notebook": 6.0, "trainer": 3.0, "trainer-best": 2.0}
 """Times as many real tokens a second as these, on two CPU cores with FLAN-T5-small."""
 LOSS_TOLERANCE = 0.01
 """The validation loss may be this much worse than the trainers'."""
-
-
-def measure(loop: str, workload: Workload) -> dict[str, Any]:
-    """Train with one loop in a process of its own.
-
-    Raises:
-        SystemExit: If it fails; its own message is on stderr by then.
-    """
-    process = subprocess.run(
-        [sys.executable, "-m", "throughput.loops", loop, workload.to_json()],
-        cwd=HERE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT), *sys.path])},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if process.returncode:
-        raise SystemExit(f"{LOOPS[loop]} ended with exit code {process.returncode}.")
-    result: dict[str, Any] = json.loads(process.stdout.strip().splitlines()[-1])
-    return result
 
 
 def summarise(result: dict[str, Any], warm_up: int, effective_batch: int) -> dict[str, Any]:
@@ -125,7 +104,10 @@ def main() -> int:
         workload = Workload(
             model, data, options.effective_batch, options.steps, options.learning_rate
         )
-        raw = {loop: measure(loop, workload) for loop in options.loops}
+        raw = {
+            loop: run_part(LOOPS[loop], "throughput.loops", loop, workload.to_json())
+            for loop in options.loops
+        }
     found = {
         loop: summarise(result, options.warm_up, options.effective_batch)
         for loop, result in raw.items()
