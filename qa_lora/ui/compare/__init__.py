@@ -66,24 +66,27 @@ def wire_compare(
     controls, ask, blind = tab.controls, tab.ask, tab.blind
     stops = Stops()
 
-    def open_tab(run_id: str | None, columns: Sequence[str] | None) -> dict[Any, Any]:
+    def open_tab(
+        run_id: str | None, columns: Sequence[str] | None, shown: str | None
+    ) -> dict[Any, Any]:
         """The tab comes into view, or another run does."""
         return {
-            **offered_columns(engine, controls, run_id, columns),
+            **offered_columns(engine, controls, run_id, columns, shown),
             **offered_questions(engine, ask, run_id),
             **shown_tally(engine, blind, run_id, downloads),
         }
 
     opened = [
         controls.columns, controls.message, controls.effect, controls.settings["max_new_tokens"],
-        ask.chips, ask.ask, ask.surprise, ask.status, blind.tally, blind.as_csv, blind.as_json,
+        controls.shown, ask.chips, ask.ask, ask.surprise, ask.status,
+        blind.tally, blind.as_csv, blind.as_json,
     ]  # fmt: skip
     free: dict[str, Any] = {
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
     }  # fmt: skip
     gr.on(
-        [tab.tab.select, header.run.change], open_tab, [header.run, controls.columns], opened,
-        **free,
+        [tab.tab.select, header.run.change], open_tab,
+        [header.run, controls.columns, controls.shown], opened, **free,
     )  # fmt: skip
     answered = wire_ask(engine, header, controls, ask, stops)
     wire_chat(engine, header, controls, tab.chat, stops)

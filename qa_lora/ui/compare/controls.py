@@ -81,6 +81,8 @@ class Controls:
     message: Any
     effect: Any
     settings: dict[str, Any]
+    shown: Any
+    """The run whose longest answer is among the settings."""
     measured: dict[tuple[tuple[str, float], ...], Effect] = field(default_factory=dict)
     """Effects by the adapters that they were measured with: once for all pages."""
 
@@ -106,7 +108,7 @@ def build_controls() -> Controls:
             effect = gr.HTML(effect_html({}), elem_id="effect", js_on_load=None)
     with gr.Accordion("How answers are made", open=False, elem_id="how"):
         settings = _build_settings()
-    return Controls(columns, message, effect, settings)
+    return Controls(columns, message, effect, settings, gr.State(""))
 
 
 def _build_settings() -> dict[str, Any]:
@@ -134,9 +136,21 @@ def _choices(others: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def offered_columns(
-    engine: Engine, controls: Controls, run_id: str | None, chosen: Sequence[str] | None
+    engine: Engine,
+    controls: Controls,
+    run_id: str | None,
+    chosen: Sequence[str] | None,
+    shown: str | None,
 ) -> dict[Any, Any]:
-    """What can be compared with the run in view; choices that still stand are kept."""
+    """What can be compared with the run in view; choices that still stand are kept.
+
+    Args:
+        engine: What the server holds.
+        controls: The controls.
+        run_id: The run in view.
+        chosen: The columns.
+        shown: The run whose longest answer is in the controls.
+    """
     run = engine.find(run_id)
     if run is None or not run.has_adapter():
         return {
@@ -156,7 +170,9 @@ def offered_columns(
         controls.columns: gr.Dropdown(choices=choices, value=kept),
         controls.message: "",
         controls.effect: effect_html(_known_effects(engine, controls, run, kept)),
-        controls.settings["max_new_tokens"]: longest,
+        # A visitor's own length stays while the run does, however often the list is looked at.
+        controls.settings["max_new_tokens"]: gr.skip() if run.id == shown else longest,
+        controls.shown: run.id,
     }
 
 
