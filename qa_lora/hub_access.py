@@ -71,15 +71,17 @@ def ask(work: Callable[[], T], *, wait: Callable[[float], object] = time.sleep) 
     Raises:
         Exception: What `work` raised the last time.
     """
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     for seconds in (*WAITS, None):
         try:
             return work()
-        except HfHubHTTPError as error:
-            if seconds is None or error.response.status_code not in PASSING:
+        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            said = _cause(error)
+            status = getattr(getattr(said, "response", None), "status_code", 0)
+            if seconds is None or status not in PASSING:
                 raise
-            asked_for = retry_after(error)
+            asked_for = retry_after(said)
             if asked_for is not None and asked_for > LONGEST_WAIT:
                 raise
             wait(seconds if asked_for is None else asked_for)
@@ -110,6 +112,7 @@ def refusal_of(error: Exception, repo: str, kind: Kind) -> Refusal:
         OfflineModeIsEnabled,
     )
 
+    error = _cause(error)
     what = "data set" if kind == "dataset" else kind
     if isinstance(error, GatedRepoError):
         return Refusal(
@@ -121,16 +124,23 @@ def refusal_of(error: Exception, repo: str, kind: Kind) -> Refusal:
     if isinstance(error, HFValidationError):
         return Refusal(f"{repo} cannot be the id of a {what}")
     if isinstance(error, OfflineModeIsEnabled) or is_offline():
-        return Refusal(
-            f"the {what} {repo} is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub",
-            "Unset HF_HUB_OFFLINE, or fetch it where there is a network.",
-        )
+        return Refusal("it is not in the cache either, and HF_HUB_OFFLINE forbids to ask the Hub")
     if isinstance(error, OSError) and error.errno is not None:
         return Refusal(
             f"the {what} {repo} cannot be kept on this disk ({error.strerror or first_line(error)})"
         )
     # No name service, no route, a proxy, a connection that is cut again and again.
     return Refusal(f"the Hugging Face Hub could not be reached to look for {repo}")
+
+
+def _cause(error: Exception) -> Exception:
+    """What the Hub said, where the client only says that a file is not in the cache."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    cause = error.__cause__
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(cause, Exception):
+        return cause
+    return error
 
 
 def _of_status(error: Exception, status: int, what: str) -> Refusal:
