@@ -5,17 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from qa_lora import runs
 from qa_lora.config import TrainConfig
+from qa_lora.data.sources import parse
+from qa_lora.errors import DataError, QALoRAError
 from qa_lora.events import Downloading, Finished, Scored
+from qa_lora.hub_downloads import under_way
+from qa_lora.locate import locate
+from qa_lora.models import load_base, load_tokenizer
+from qa_lora.ui.compare.asking import take_turn
+from qa_lora.ui.engine import Engine
+from qa_lora.ui.header import light_html
 from tests.flan_like import make_model
-from tests.forked import Child, qa_lora_command
+from tests.forked import Child, qa_lora_command, several
 from tests.loopback_hub import TOKEN, Hub
 
 MODEL = "someone/flan-tiny"
@@ -58,7 +68,11 @@ def trained(tmp_path: Path, qa_csv: Path, environment: dict[str, str], **more: s
 
 
 def test_a_model_is_fetched_once_pinned_and_used_without_the_hub(
-    hub: Hub, flan: dict[str, bytes], qa_csv: Path, tmp_path: Path
+    hub: Hub,
+    flan: dict[str, bytes],
+    qa_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     repo = hub.add("model", MODEL, flan, private=True)
     sha = repo.sha
@@ -75,6 +89,21 @@ def test_a_model_is_fetched_once_pinned_and_used_without_the_hub(
     first, *_, last = run.events()
     assert isinstance(first, Downloading) and isinstance(last, Scored)
     assert first.bytes_total == sum(len(flan[name]) for name in fetched)
+
+    # The page shows what it waits for, and Stop ends the waiting.
+    with monkeypatch.context() as here:
+        hub.enter(here, tmp_path / "cold", TOKEN)
+        hub.hold("GET .*model.safetensors", 60_000)
+        engine, stop, waits = Engine(tmp_path / "runs"), threading.Event(), []
+        with closing(take_turn(engine, run.id, ["base", "tuned"], (), (), stop)) as steps:
+            for text in steps:
+                waits.append(text)
+                if "Downloading someone/flan-tiny 22 %" in str(text):
+                    assert "downloading 22 %" in light_html(engine)
+                    stop.set()
+        assert waits[-1] == "Downloading someone/flan-tiny 22 %, 0 of 0 MB…"
+        hub.let_go()
+        wait_until(lambda: not under_way())
 
     # What was trained on one state is answered on it, whatever the Hub has since.
     repo.commit({**flan, "config.json": b"{}"}, "broken")
@@ -175,6 +204,52 @@ def test_a_stopped_download_goes_on_where_it_was(
     assert any(isinstance(event, Finished) for event in run.events())
     left = [path.name for path in (tmp_path / "home").rglob("*part")]
     assert left == []
+
+
+def test_processes_that_train_together_fetch_once(
+    hub: Hub, flan: dict[str, bytes], qa_csv: Path, tmp_path: Path
+) -> None:
+    hub.add("model", MODEL, flan)
+    config = TrainConfig.build(
+        model=MODEL, data=str(qa_csv), max_steps=2, score_rows=0, batch_size=4
+    )
+    run = runs.create(config, tmp_path / "runs")
+    environment = hub.environment(tmp_path / "home")
+    together = several(2, _train, str(run.path), cwd=tmp_path, environment=environment)
+    assert [child.wait() for child in together] == [0, 0], together[0].err + together[1].err
+    assert run.status() == "finished"
+    assert sum("GET" in line and "model.safetensors" in line for line in hub.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("http://127.0.0.1/x", "//127.0.0.1/x", "hf://models/a/b", "file:///etc/passwd"),
+        *("someone@127.0.0.1/x", "../../x", "a/..", "a/b/c/d", "a/b.git", "a//b", "a/b?x", "a b/c"),
+        *("a--b/c", "-a/b", "a/b#c", "a%2F..%2Fb/c", "a/b\r\nHost: x", "hf://datasets/../x/y.csv"),
+        *("hf://datasets/a/b/../../../x.csv", "hf://datasets/a--b/c/x.csv"),
+    ],
+)
+def test_no_name_becomes_another_address(
+    hub: Hub, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.enter(monkeypatch, tmp_path / "home")
+    monkeypatch.chdir(tmp_path)
+    for use in (load_base, load_tokenizer, locate):
+        with pytest.raises(QALoRAError):
+            use(name)
+    with pytest.raises(DataError):
+        parse(name)
+    assert hub.seen == []
+
+
+def _train(folder: str) -> int:
+    from qa_lora import worker
+    from qa_lora.runs import Run
+
+    for _ in worker.execute(Run(Path(folder))):
+        pass
+    return 0
 
 
 def _work(folder: str) -> int:
