@@ -103,4 +103,6 @@ def fetch_base(
     if goes_on:
         return False
     distributed.together(lambda: download.result() if download is not None else None)
+    if download is not None:
+        yield Downloading(model, download.total, download.total, step)
     return True

@@ -106,10 +106,13 @@ def refusal_of(error: Exception, repo: str, kind: Kind) -> Refusal:
         kind: What it was to be.
     """
     from huggingface_hub.errors import (
+        EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        LocalEntryNotFoundError,
         OfflineModeIsEnabled,
+        RevisionNotFoundError,
     )
 
     error = _cause(error)
@@ -119,6 +122,10 @@ def refusal_of(error: Exception, repo: str, kind: Kind) -> Refusal:
             f"the Hub gives the {what} {repo} only to those who accepted its terms",
             "Accept them on its page and log in (hf auth login) or set HF_TOKEN.",
         )
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return Refusal(f"the {what} {repo} has no such file on the Hub")
+    if isinstance(error, RevisionNotFoundError):
+        return Refusal(f"the {what} {repo} has no such revision on the Hub")
     if isinstance(error, HfHubHTTPError):
         return _of_status(error, error.response.status_code, f"{what} {repo}")
     if isinstance(error, HFValidationError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from qa_lora.data.parts import Part, licence_in, open_local, reason, sides_of
 from qa_lora.data.readers import ENDINGS, Table
 from qa_lora.data.sources import Source, parse
 from qa_lora.errors import DataError
-from qa_lora.hub_access import why_not
+from qa_lora.hub_access import ask, why_not
 
 __all__ = ["commits_of", "hub_licence", "open_hub"]
 
@@ -110,7 +111,7 @@ def _fetch(source: Source, file: str) -> Path:
         return Path(cached)
     _ask_hub(source.repo, f"{source.name} is asked for")
     try:
-        fetched: str = hf_hub_download(source.repo, file, **of)
+        fetched: str = ask(partial(hf_hub_download, source.repo, file, **of))
     except Exception as error:  # the Hub's client raises many kinds, from several libraries
         raise DataError(
             f"{file} of {source.repo} could not be loaded from the Hub: {reason(error)}."
