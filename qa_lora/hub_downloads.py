@@ -231,9 +231,9 @@ def watched(watcher: Callable[[Download], None]) -> Iterator[None]:
 
 
 def under_way() -> list[Download]:
-    """The downloads of this process that are not over."""
+    """The downloads of this process that are neither over nor stopped."""
     with _lock:
-        return list(_under_way)
+        return [download for download in _under_way if not download.stopped]
 
 
 def stop_all() -> None:

@@ -115,7 +115,7 @@ def fetch_large(file: LargeFile, stop: threading.Event) -> None:
 
 
 def _fetch_rest(file: LargeFile, have: int, stop: threading.Event) -> None:
-    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub import constants, get_session, hf_hub_url
     from huggingface_hub.utils import (  # type: ignore[attr-defined] # documented all the same
         build_hf_headers,
         hf_raise_for_status,
@@ -126,8 +126,9 @@ def _fetch_rest(file: LargeFile, have: int, stop: threading.Event) -> None:
     if have:
         headers["Range"] = f"bytes={have}-"
     url = hf_hub_url(file.repo, file.name, revision=file.commit)
+    seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with get_session().stream(
-        "GET", url, headers=headers, follow_redirects=True, timeout=30
+        "GET", url, headers=headers, follow_redirects=True, timeout=seconds
     ) as response:
         hf_raise_for_status(response)
         goes_on = have and response.status_code == 206

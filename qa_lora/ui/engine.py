@@ -237,6 +237,7 @@ class Engine:
         if download is None:
             yield None
             return
+        self.warm_up()  # the download looks at the model's config.json by transformers
         download.start()
         try:
             yield download

@@ -212,12 +212,14 @@ def take_turn(
     """
     run = usable_run(engine, run_id)
     systems = chosen_systems(engine, run, columns)
+    yield "Answering…" if engine.holds(run) else "Loading the model…"
     with engine.fetching(run) as download:
         while download is not None and not download.wait(LOOK_SECONDS):
             if stop.is_set():
                 return
             yield f"Downloading {describe(download.repo, download.done, download.total)}…"
-    yield "Answering…" if engine.holds(run) else "Loading the model…"
+        if download is not None:
+            yield "Loading the model…"
     engine.warm_up()
     settings = settings_of(names, values)
     others = [system for system in systems if system not in ("base", "tuned")]
