@@ -8,19 +8,17 @@ All else, from the login to the folder that a model is read from, is the client'
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from qa_lora.errors import ModelError, QALoRAError
 from qa_lora.files import replaced_file
-from qa_lora.hub_access import TIMEOUT_SECONDS, ask, refusal_of
-from qa_lora.hub_file import DownloadStoppedError, LargeFile, check_room, fetch_large
+from qa_lora.hub_access import ask, refusal_of
+from qa_lora.hub_file import DownloadStoppedError, check_room, fetch_large
+from qa_lora.hub_plan import CONFIG, INDEX, WEIGHTS, Plan, make_plan
 
 __all__ = [
     "Download",
@@ -28,42 +26,17 @@ __all__ = [
     "commit_of",
     "describe",
     "find_here",
-    "stop_all",
     "under_way",
     "watched",
 ]
 
 BRANCH = "main"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-INDEX = f"{WEIGHTS}.index.json"
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-_SMALL = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)"
-    r"\.json|merges\.txt|(spiece|tokenizer|sentencepiece\.bpe)\.model"
-)
 TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 LOOK_SECONDS = 0.2
 
 _lock = threading.Lock()
 _under_way: list[Download] = []
 _watchers: list[Callable[[Download], None]] = []
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What of a repository is needed, and where it goes."""
-
-    repo: str
-    commit: str
-    large: tuple[LargeFile, ...]
-    small: tuple[str, ...]
-    small_bytes: int
-
-    @property
-    def total(self) -> int:
-        """Bytes of all of it."""
-        return self.small_bytes + sum(file.size for file in self.large)
 
 
 class Download:
@@ -192,7 +165,7 @@ def bring(
 ) -> Path:
     """The folder of a base model of the Hub, fetched if it is not here.
 
-    Whoever waits for it can be shown it by :func:`watched`, and end it by :func:`stop_all`.
+    Whoever waits for it can be shown it by :func:`watched`.
 
     Args:
         repo: Its id.
@@ -236,12 +209,6 @@ def under_way() -> list[Download]:
         return [download for download in _under_way if not download.stopped]
 
 
-def stop_all() -> None:
-    """Stop what is being downloaded in this process."""
-    for download in under_way():
-        download.stop()
-
-
 def describe(repo: str, done: int, total: int) -> str:
     """How far a download is, as in "google/flan-t5-small 45 %, 140 of 308 MB"."""
     if not total:
@@ -272,57 +239,6 @@ def commit_of(repo: str) -> str | None:
     """The commit of the state of a base model that the cache has; None if it has none."""
     here = find_here(repo)
     return here.name if here is not None else None
-
-
-def make_plan(repo: str, commit: str | None) -> Plan:
-    """Ask the Hub what a model consists of, and choose what is needed: nothing that runs code.
-
-    Raises:
-        ModelError: If its weights are not safetensors.
-        Exception: What the Hub's client raises.
-    """
-    from huggingface_hub import HfApi
-
-    info = HfApi().model_info(repo, revision=commit, files_metadata=True, timeout=TIMEOUT_SECONDS)
-    files: dict[str, Any] = {file.rfilename: file for file in info.siblings or ()}
-    weights = [name for name in files if name == WEIGHTS]
-    if not weights and INDEX in files:
-        weights = [name for name in files if _SHARD.fullmatch(name)]
-    if not weights:
-        raise _no_weights(repo, list(files))
-    large = [name for name in weights if files[name].lfs is not None]
-    small = [name for name in files if _SMALL.fullmatch(name)]
-    small += [name for name in weights if name not in large]
-    small += [INDEX] if INDEX in files and WEIGHTS not in files else []
-    sha: str = info.sha or ""
-    return Plan(
-        repo,
-        sha,
-        tuple(
-            LargeFile(repo, sha, name, files[name].lfs.size, files[name].lfs.sha256)
-            for name in large
-        ),
-        tuple(small),
-        sum(files[name].size or 0 for name in small),
-    )
-
-
-def _no_weights(repo: str, names: list[str]) -> ModelError:
-    pickles = [name for name in names if name.endswith(_PICKLES)]
-    if "adapter_config.json" in names:
-        return ModelError(
-            f"{repo} is an adapter, not a base model.", "Name the base model it was trained on."
-        )
-    if pickles:
-        return ModelError(
-            f"The model {repo} has its weights only as {pickles[0]}, a kind of file that can run "
-            "code when it is read, so it is not downloaded.",
-            "Choose a model with safetensors weights, such as google/flan-t5-base.",
-        )
-    return ModelError(
-        f"The model {repo} has no {WEIGHTS}.",
-        "Choose a transformers model with safetensors weights, such as google/flan-t5-base.",
-    )
 
 
 def _has_weights(folder: Path) -> bool:

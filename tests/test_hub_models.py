@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 from qa_lora import runs
 from qa_lora.config import TrainConfig
@@ -239,10 +240,24 @@ def test_files_and_adapters_wait_for_a_hub_that_stumbles(
     assert "HF_HUB_OFFLINE forbids" in refusal()
 
 
+def sharded(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The same model with its weights in two files, as large ones are kept."""
+    files = dict(files)
+    weights = safetensors.torch.load(files.pop("model.safetensors"))
+    names, whole = sorted(weights), {}
+    for number, part in enumerate((names[:7], names[7:]), 1):
+        shard = f"model-0000{number}-of-00002.safetensors"
+        some = {name: weights[name] for name in part}
+        files[shard] = safetensors.torch.save(some, {"format": "pt"})
+        whole |= dict.fromkeys(part, shard)
+    index = {"metadata": {}, "weight_map": whole}
+    return {**files, "model.safetensors.index.json": json.dumps(index).encode()}
+
+
 def test_processes_that_train_together_fetch_once(
     hub: Hub, flan: dict[str, bytes], qa_csv: Path, tmp_path: Path
 ) -> None:
-    hub.add("model", MODEL, flan)
+    hub.add("model", MODEL, sharded(flan))
     config = TrainConfig.build(
         model=MODEL, data=str(qa_csv), max_steps=2, score_rows=0, batch_size=4
     )
@@ -251,7 +266,12 @@ def test_processes_that_train_together_fetch_once(
     together = several(2, _train, str(run.path), cwd=tmp_path, environment=environment)
     assert [child.wait() for child in together] == [0, 0], together[0].err + together[1].err
     assert run.status() == "finished"
-    assert sum("GET" in line and "model.safetensors" in line for line in hub.seen) == 1
+    fetched = [line.rsplit("/", 1)[-1] for line in hub.seen if line.startswith("GET /someone")]
+    assert sorted(name for name in fetched if "safetensors" in name) == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ]
 
 
 @pytest.mark.parametrize(
