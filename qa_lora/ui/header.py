@@ -26,6 +26,12 @@ class Header:
     light: Any
     remembered: Any
     """The chosen run's id, in the browser's storage; whoever sits there can change it."""
+    viewed: Any
+    """The id of the run that the page shows.
+
+    It changes only when another run comes into view. The selector says that it changed also when
+    only its list did.
+    """
 
 
 def build_header(engine: Engine) -> Header:
@@ -47,7 +53,7 @@ def build_header(engine: Engine) -> Header:
         device = gr.HTML(device_html(engine), elem_id="device", js_on_load=None)
         light = gr.HTML(light_html(engine), elem_id="light", js_on_load=None)
     remembered = gr.BrowserState(None, storage_key="qa-lora-run", secret="qa-lora")
-    return Header(run, device, light, remembered)
+    return Header(run, device, light, remembered, gr.State(""))
 
 
 def run_choices(engine: Engine) -> list[tuple[str, str]]:
