@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qa_lora import distributed, evaluate_command, runs, terminal
+from qa_lora import distributed, evaluate_command, publish_command, runs, terminal
 from qa_lora.config import DATA_SETTINGS, PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
@@ -116,6 +116,11 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "evaluate", evaluate_command.run, "score base and tuned on held-out questions"
     )
     evaluate_command.add_arguments(evaluate)
+
+    publish = _add(
+        commands, "publish", publish_command.run, "upload an adapter and its card to the Hub"
+    )
+    publish_command.add_arguments(publish)
 
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")

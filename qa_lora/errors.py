@@ -4,6 +4,7 @@ QALoRAError
 ├── ConfigError     a setting is out of bounds or contradicts another
 ├── DataError       a source of questions and answers cannot be used as it is
 ├── ModelError      a base model or an adapter cannot be loaded or used
+├── PublishError    something cannot be given to the Hub, or must not be
 ├── RunError        a run is missing, damaged, busy or cannot be written
 └── TrainingError   a training cannot go on
     └── NonFiniteLossError   its loss is no longer a number
@@ -18,6 +19,7 @@ __all__ = [
     "DataError",
     "ModelError",
     "NonFiniteLossError",
+    "PublishError",
     "QALoRAError",
     "RunError",
     "TrainingError",
@@ -54,6 +56,10 @@ class DataError(QALoRAError):
 
 class ModelError(QALoRAError):
     """A base model or an adapter cannot be loaded or used."""
+
+
+class PublishError(QALoRAError):
+    """Something cannot be given to the Hub, or must not be without asking."""
 
 
 class RunError(QALoRAError):

@@ -51,6 +51,7 @@ __all__ = [
     "show_report",
     "show_runs",
     "show_scores",
+    "show_table",
     "silence",
     "summary",
 ]
@@ -378,3 +379,14 @@ def show_runs(found: Sequence[Mapping[str, Any]], runs_dir: Path, *, quiet: bool
         line = f" ({ordinal(row['place'])})" if row.get("place") else ""
         table.add_row(row["run"], row["status"] + line, steps, row.get("headline", ""))
     _out.print(table)
+
+
+def show_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, quiet: bool = False
+) -> None:
+    """Rows of words."""
+    if not quiet:
+        table = Table(*columns, box=None)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        _out.print(table)
