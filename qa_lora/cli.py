@@ -122,6 +122,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     publish_command.add_arguments(publish)
 
+    fetch = _add(commands, "fetch-backup", _fetch_backup, "bring a run back from its backup")
+    fetch.add_argument("place", metavar="PLACE", help="the folder or Hub repository of the backup")
+    fetch.add_argument("--run", default="", metavar="ID", help="which run (default: the newest)")
+
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")
     _add_knobs(check, only=[name for name in DATA_SETTINGS if name != "data"])
@@ -356,6 +360,14 @@ def _warn_of_nil(answerer: Any, name: str, parsed: argparse.Namespace, text: str
     effect = measure_effect(answerer, [asked], system=name, answers=[text])
     if not effect.acts:
         sys.stderr.write(f"qa-lora: {name}: {effect.sentence()}\n")
+
+
+def _fetch_backup(parsed: argparse.Namespace) -> Result:
+    from qa_lora.backup.fetch import fetch
+
+    run = fetch(parsed.place, parsed.runs_dir, parsed.run)
+    terminal.say(f"{run.id} is in {run.path} ({run.status()}).", quiet=parsed.json)
+    return {"run": run.id, "status": run.status()}
 
 
 def _check_data(parsed: argparse.Namespace) -> Result:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from qa_lora import distributed, processes, turns
+from qa_lora.backup.places import is_repo
 from qa_lora.config import SOURCES, TrainConfig, read_settings
 from qa_lora.data.sources import absolute, short_name
 from qa_lora.errors import ConfigError, DataError, RunError
@@ -234,6 +235,9 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
     config = config.model_copy(
         update={name: absolute(text) for name, text in named.items() if text}
     )
+    if config.backup and not is_repo(config.backup):
+        folder = str(Path(config.backup).expanduser().absolute())
+        config = config.model_copy(update={"backup": folder})
     if config.init_adapter:
         start = _adapter_path(config.init_adapter, Path(runs_dir))
         config = config.model_copy(update={"init_adapter": start})

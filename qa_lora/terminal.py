@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from qa_lora.events import (
+    BackedUp,
     Checkpointed,
     Evaluated,
     Event,
@@ -176,6 +177,8 @@ class Training:
                 )
             case Recovered():
                 say(f"{event.reason} It goes on from step {event.step}.", quiet=self._quiet)
+            case BackedUp() if event.error:
+                say(f"No backup of step {event.step}: {event.error}", quiet=self._quiet)
             case RolledBack():
                 say(
                     f"{event.reason} It goes back to step {event.step} and on with a learning rate "

@@ -21,9 +21,20 @@ from types import FrameType
 from typing import Any
 
 from qa_lora import distributed, event_log, runs, turns
+from qa_lora.backup.keeper import Keeper
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, TrainingError, first_line
-from qa_lora.events import Event, Failed, Finished, Recovered, RolledBack, Scored, Scoring, Started
+from qa_lora.events import (
+    BackedUp,
+    Event,
+    Failed,
+    Finished,
+    Recovered,
+    RolledBack,
+    Scored,
+    Scoring,
+    Started,
+)
 from qa_lora.files import replaced_file
 from qa_lora.recovery import rewind
 from qa_lora.runs import Run
@@ -70,19 +81,27 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
     recovered = distributed.from_first(lambda: _begin(run, resume))
     if recovered is not None:
         yield recovered
+    keeper: Keeper | None = None
     try:
         with _Signals() as signals:
             goes_on = distributed.from_first(lambda: resume and run.has_checkpoint())
+            keeper = Keeper.of(run) if distributed.is_first() else None
             for event in _train_and_score(run, goes_on, signals):
                 if goes_on and isinstance(event, Started):
                     distributed.from_first(partial(run.check_held_out, event.test_fingerprint))
                 if distributed.is_first():
                     _write(run, event)
                 yield event
+                if keeper is not None:
+                    yield from _write_all(run, keeper.after(event))
+            if keeper is not None:
+                yield from _write_all(run, keeper.finish())
     except Exception as error:
         failed = _explain(error, run)
         if distributed.is_first():
             _write_last(run, failed)
+        if keeper is not None and run.has_checkpoint():
+            _write_all(run, keeper.finish())
         if isinstance(error, QALoRAError):
             raise
         raise TrainingError(failed.error, failed.hint) from error
@@ -104,6 +123,14 @@ def _write(run: Run, event: Event) -> None:
     if isinstance(event, Started):
         _write_environment(run, event)
     event_log.append(run.events_path, event)
+
+
+def _write_all(run: Run, events: list[BackedUp]) -> list[BackedUp]:
+    """Note what became of backups; a full disk has been told of already."""
+    with suppress(OSError):
+        for event in events:
+            event_log.append(run.events_path, event)
+    return events
 
 
 def _write_last(run: Run, failed: Failed) -> None:
