@@ -98,12 +98,12 @@ def test_fetching_says_what_is_missing_and_overwrites_nothing(tmp_path: Path) ->
         (place / name).mkdir(parents=True)
         (place / name / "config.yaml").write_text(TrainConfig().to_yaml())
     (place / "2026-01-02-000000-b" / "leak").symlink_to("/etc/passwd")
-    with pytest.raises(RunError, match="no backup of c in .* The newest there is 2026-01-02"):
+    with pytest.raises(RunError, match=r"no backup of c in .* The newest there is 2026-01-02"):
         fetch(str(place), tmp_path / "runs", "c")
     run = fetch(str(place), tmp_path / "runs")
     assert run.id.endswith("-b") and not (run.path / "leak").exists()
     assert fetch(str(place), tmp_path / "runs", "2026-01-01-000000-a").id.endswith("-a")
-    with pytest.raises(RunError, match="There is a run 2026-01-02-000000-b in .* already"):
+    with pytest.raises(RunError, match=r"There is a run 2026-01-02-000000-b in .* already"):
         fetch(str(place / "2026-01-02-000000-b"), tmp_path / "runs")
     with pytest.raises(RunError, match="There is no backup of a run in"):
         fetch(str(tmp_path / "nothing"), tmp_path / "runs")
