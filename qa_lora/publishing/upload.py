@@ -50,10 +50,12 @@ def upload(
         PublishError: If it would give something away, was not agreed to, or the Hub refuses it.
     """
     from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.utils import disable_progress_bars
 
     check(plan, update=update)
     if not token:
         raise PublishError("Publishing needs a login.", LOGIN)
+    disable_progress_bars()  # they would come between the sentences
     api = api_for(token)
     changes = plan.changes
     size = sum(file.size for file in changes)
