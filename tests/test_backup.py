@@ -11,11 +11,13 @@ import pytest
 from qa_lora import runs
 from qa_lora.adapters import ADAPTER_WEIGHTS
 from qa_lora.backup.fetch import fetch
+from qa_lora.backup.keeper import Keeper
 from qa_lora.backup.places import is_repo
 from qa_lora.config import TrainConfig
 from qa_lora.errors import RunError
 from qa_lora.events import BackedUp, Checkpointed, Event, Finished, Step
 from qa_lora.worker import execute, train
+from tests.loopback_hub import TOKEN, Hub
 
 
 def settings(tiny_model: Path, qa_csv: Path, **values: Any) -> TrainConfig:
@@ -112,3 +114,47 @@ def test_fetching_says_what_is_missing_and_overwrites_nothing(tmp_path: Path) ->
 def test_a_place_is_a_folder_or_a_repository(tmp_path: Path) -> None:
     assert is_repo("someone/backups")
     assert not any(map(is_repo, (str(tmp_path), "/data/x", "~/x", "x", "a/b/c", "../x", "./x")))
+
+
+def test_a_private_repository_keeps_runs_and_gives_them_back(
+    hub: Hub, tiny_model: Path, qa_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.enter(monkeypatch, tmp_path / "hf", TOKEN)
+    config = settings(tiny_model, qa_csv, backup="someone/backups", max_steps=2)
+    told = [e for e in train(config, tmp_path / "runs") if isinstance(e, BackedUp)]
+    assert told and not any(event.error for event in told)
+    (run,) = runs.list_runs(tmp_path / "runs")
+    repo = hub.repo("model", "someone/backups")
+    assert repo.private and f"{run.id}/checkpoint/state.json" in repo.files
+    # Files that a later state no longer has go; other runs and files of others stay.
+    stale = {f"{run.id}/checkpoint/old": b"x", "another/config.yaml": b"x"}
+    repo.commit({**repo.files, **stale}, "older things")
+    Keeper(run, "someone/backups", 0).finish()
+    assert f"{run.id}/checkpoint/old" not in repo.files and "another/config.yaml" in repo.files
+
+    back = fetch("someone/backups", tmp_path / "anew", run.id)
+    assert back.status() == "finished"
+    for path in (run.path / "checkpoint").iterdir():
+        assert (back.checkpoint / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("why", ["public", "no login", "down"])
+def test_a_repository_that_will_not_do_ends_no_training(
+    hub: Hub, tiny_model: Path, qa_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    why: str,
+) -> None:  # fmt: skip
+    hub.enter(monkeypatch, tmp_path / "hf", "" if why == "no login" else TOKEN)
+    repo = hub.add("model", "someone/backups", {}, private=why != "public")
+    if why == "down":
+        hub.fail("/commit/main", 503, times=99)
+    config = settings(tiny_model, qa_csv, backup="someone/backups", max_steps=2)
+    events = list(train(config, tmp_path / "runs"))
+    assert [e.reason for e in events if isinstance(e, Finished)] == ["completed"]
+    errors = {e.error for e in events if isinstance(e, BackedUp)}
+    says = {
+        "public": "is public, and backups go to private",
+        "no login": "needs a login",
+        "down": "The Hub has a problem of its own (503)",
+    }
+    assert len(errors) == 1 and says[why] in errors.pop()
+    assert repo.files == {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +52,10 @@ def run(made: runs.Run, tmp_path: Path) -> runs.Run:
 
 
 @pytest.fixture
-def entered(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+def entered(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     """The Hub, for the client in this process."""
     hub.enter(monkeypatch, tmp_path / "home")
-    yield hub
+    return hub
 
 
 def publish(
@@ -164,8 +163,8 @@ def test_a_failed_upload_leaves_nothing_half_and_can_be_repeated(
     assert failed.returncode == 2 and says in failed.stderr, failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
     assert all(set(repo.files) == {".gitattributes"} for repo in hub.repos.values())
-    hub._failures.clear()  # noqa: SLF001
-    hub._cuts.clear()  # noqa: SLF001
+    hub._failures.clear()
+    hub._cuts.clear()
     assert publish(run, hub, "--license", "mit").returncode == 0
     repo = hub.repo("model", REPO)
     assert set(repo.files) == {*FILES, ".gitattributes"} and repo.private
@@ -174,7 +173,7 @@ def test_a_failed_upload_leaves_nothing_half_and_can_be_repeated(
 def test_too_many_requests_say_how_long_to_wait(entered: Hub, run: runs.Run) -> None:
     planned = plan(run, REPO, token=TOKEN)
     entered.fail("/commit/main", 429, times=20, headers={"Retry-After": "0"})
-    with pytest.raises(PublishError, match="asks for fewer requests. Try again after 0 s"):
+    with pytest.raises(PublishError, match=r"asks for fewer requests\. Try again after 0 s"):
         upload(planned, TOKEN)
 
 
@@ -272,9 +271,7 @@ def test_a_run_that_cannot_be_published_says_why(run: runs.Run, hub: Hub) -> Non
 
 
 @pytest.mark.parametrize("name", ["colours", "a/b/c", "someone/", "../x", "someone/a b", "a/-", ""])
-def test_names_are_checked_before_anything_is_sent(
-    entered: Hub, run: runs.Run, name: str
-) -> None:
+def test_names_are_checked_before_anything_is_sent(entered: Hub, run: runs.Run, name: str) -> None:
     with pytest.raises(PublishError, match="cannot be the id of a repository"):
         plan(run, name, token=TOKEN)
     assert entered.seen == []
