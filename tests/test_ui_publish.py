@@ -174,3 +174,17 @@ def test_a_visitor_cannot_have_backups_written(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
     with pytest.raises(ConfigError, match="set by whoever runs this server"):
         refuse_server_paths(config, Path("uploads"))
+
+
+@pytest.mark.parametrize(("name", "inputs"), [("look", 6), ("press", 6), ("go", 7)])
+def test_gradio_hands_the_visitors_login_to_the_handlers(
+    panel: Panel, name: str, inputs: int
+) -> None:
+    import gradio as gr
+    from gradio.helpers import special_args
+
+    login = gr.OAuthToken(token="theirs", scope="contribute-repos", expires_at=2**40)
+    given, *_ = special_args(panel.handler(name), [""] * inputs, token=login)
+    assert given == [*[""] * inputs, login]
+    nobody, *_ = special_args(panel.handler(name), [""] * inputs)
+    assert nobody == [*[""] * inputs, None]
