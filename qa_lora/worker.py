@@ -218,7 +218,7 @@ def _explain(error: Exception, run: Run) -> Failed:
     if isinstance(error, OSError):
         return Failed(
             step=step,
-            error=f"The run could not be written: {error.strerror or error}.",
+            error=f"The run could not be written: {error.strerror or first_line(error)}.",
             hint="Free some disk space and resume the run.",
         )
     return Failed(

@@ -64,31 +64,32 @@ def test_a_run_that_succeeds_and_is_published(
     assert hub.repo("model", "someone/backups").private
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, OSError])  # the Hub's errors are the latter
 def test_a_worker_that_crashes_with_a_token_in_its_error(
-    hub: Hub, tmp_path: Path, qa_csv: Path, tiny_model: Path
+    hub: Hub, tmp_path: Path, qa_csv: Path, tiny_model: Path, kind: type[Exception]
 ) -> None:
     log = tmp_path / "worker.log"
     with log.open("wb") as file:
         child = Child(
-            _crash, str(tmp_path), str(tiny_model), str(qa_csv), output=file.fileno(),
+            _crash, str(tmp_path), str(tiny_model), str(qa_csv), kind, output=file.fileno(),
             environment=hub.environment(tmp_path / "hf", TOKEN),
         )  # fmt: skip
         assert child.wait() == 1
     said = log.read_text()
-    assert "hf_…" in said and "RuntimeError" in said
+    assert "hf_…" in said and kind.__name__ in said
     (run,) = runs.list_runs(tmp_path / "runs")
     assert run.status() == "failed" and "hf_…" in run.events_path.read_text()
     assert left_behind(tmp_path) == []
 
 
-def _crash(folder: str, model: str, data: str) -> int:
+def _crash(folder: str, model: str, data: str, kind: type[Exception]) -> int:
     """A worker in which a library fails and quotes what it was sent."""
     from qa_lora import training, worker
     from qa_lora.config import TrainConfig
 
     def fail(*_: object) -> None:
         print(f"GET with {TOKEN}")
-        raise RuntimeError(f"400 for https://hub/x?token={TOKEN}")
+        raise kind(f"400 for https://hub/x?token={TOKEN}")
 
     training.load_split = fail  # type: ignore[assignment]
     run = runs.create(TrainConfig.build(model=model, data=data), Path(folder) / "runs")
