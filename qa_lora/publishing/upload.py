@@ -50,7 +50,7 @@ def upload(
         PublishError: If it would give something away, was not agreed to, or the Hub refuses it.
     """
     from huggingface_hub import CommitOperationAdd
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     check(plan, update=update)
     if not token:
