@@ -35,7 +35,11 @@ def facts(**values: Any) -> CardFacts:
         "sources": (DataSource("atlas", "training", None, "cc-by-4.0"),),
         "started": STARTED,
         "finished": FINISHED,
-        "environment": {"python": "3.11.7", "packages": {"torch": "2.13.0"}},
+        "environment": {
+            "python": "3.11.7",
+            "packages": {"torch": "2.13.0"},
+            "base": {"commit": "f00d"},
+        },
         "report": make_report({"base": [0.1] * 12, "tuned": [0.5, 0.7] * 6}),
     }
     return CardFacts(**{**made, **values})
@@ -54,6 +58,7 @@ def test_a_full_card_says_what_a_reader_needs_to_judge() -> None:
         "| atlas | training | cc-by-4.0 |",
         "320 for training, 30 for validation, 32 held out",
         "`abc123`",
+        "| base | google/flan-t5-small, commit f00d |",
         "| hardware | CPU, 2 cores, bf16 |",
         "| time | 1 h 2 min |",
         "| steps | 40 of 40 \\(early stopped\\) |",

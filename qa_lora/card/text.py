@@ -126,6 +126,9 @@ def _data(facts: CardFacts) -> str:
 def _training(facts: CardFacts) -> str:
     rows: list[tuple[str, str]] = []
     started, finished = facts.started, facts.finished
+    base = facts.environment.get("base")
+    if isinstance(base, dict) and base.get("commit"):
+        rows.append(("base", f"{base_name(facts.config.model)}, commit {base['commit']}"))
     if started is not None:
         share = started.trainable_parameters / max(1, started.all_parameters)
         device = f"{started.device}, {started.precision}"
