@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["CHECKSUMS", "find_damage", "write_checksums"]
+__all__ = ["CHECKSUMS", "digest_of", "find_damage", "write_checksums"]
 
 CHECKSUMS = "SHA256SUMS"
 CHUNK_BYTES = 2**20
@@ -22,7 +22,7 @@ def write_checksums(folder: Path) -> None:
         OSError: If the disk is full or the folder cannot be written.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
-    lines = [f"{_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    lines = [f"{digest_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / CHECKSUMS).write_text("".join(lines), "utf-8")
 
 
@@ -45,7 +45,7 @@ def find_damage(folder: Path, only: Collection[str] | None = None) -> str | None
         return f"{CHECKSUMS} is empty"
     for name in known if only is None else only:
         try:
-            same = _digest(folder / name) == known.get(name)
+            same = digest_of(folder / name) == known.get(name)
         except OSError:
             return f"{name} is missing or unreadable"
         if not same:
@@ -53,7 +53,8 @@ def find_damage(folder: Path, only: Collection[str] | None = None) -> str | None
     return None
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

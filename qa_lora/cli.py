@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qa_lora import distributed, evaluate_command, runs, terminal
+from qa_lora import distributed, evaluate_command, publish_command, runs, terminal
 from qa_lora.config import DATA_SETTINGS, PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
 from qa_lora.hub_downloads import watched
+from qa_lora.secrets import print_redacted
 
 __all__ = ["build_parser", "main"]
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"(transformers|peft|accelerate|torch)\b")
     parsed = build_parser().parse_args(arguments)
+    sys.excepthook = print_redacted
     speaks = distributed.is_first()
     if not speaks:
         terminal.silence()
@@ -119,6 +121,15 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "evaluate", evaluate_command.run, "score base and tuned on held-out questions"
     )
     evaluate_command.add_arguments(evaluate)
+
+    publish = _add(
+        commands, "publish", publish_command.run, "upload an adapter and its card to the Hub"
+    )
+    publish_command.add_arguments(publish)
+
+    fetch = _add(commands, "fetch-backup", _fetch_backup, "bring a run back from its backup")
+    fetch.add_argument("place", metavar="PLACE", help="the folder or Hub repository of the backup")
+    fetch.add_argument("--run", default="", metavar="ID", help="which run (default: the newest)")
 
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")
@@ -354,6 +365,14 @@ def _warn_of_nil(answerer: Any, name: str, parsed: argparse.Namespace, text: str
     effect = measure_effect(answerer, [asked], system=name, answers=[text])
     if not effect.acts:
         sys.stderr.write(f"qa-lora: {name}: {effect.sentence()}\n")
+
+
+def _fetch_backup(parsed: argparse.Namespace) -> Result:
+    from qa_lora.backup.fetch import fetch
+
+    run = fetch(parsed.place, parsed.runs_dir, parsed.run)
+    terminal.say(f"{run.id} is in {run.path} ({run.status()}).", quiet=parsed.json)
+    return {"run": run.id, "status": run.status()}
 
 
 def _check_data(parsed: argparse.Namespace) -> Result:

@@ -330,6 +330,16 @@ class TrainConfig(BaseModel):
         "Saving",
         "Adapter that is kept: the best one by early_stopping_metric, or the last.",
     )
+    backup: str = knob(
+        "",
+        "Saving",
+        "Copy the run there as it trains: a folder, such as a mounted volume, or a private "
+        "repository on the Hub (USER/NAME); nowhere when empty.",
+        max_length=500,
+    )
+    backup_minutes: float = knob(
+        10.0, "Saving", "Minutes from one backup to the next, at least.", ge=0
+    )
     report_to: Literal["none", "tensorboard", "trackio"] = knob(
         "none", "Saving", "Also log losses there; TensorBoard files go into the run's folder."
     )

@@ -4,6 +4,7 @@ QALoRAError
 ├── ConfigError     a setting is out of bounds or contradicts another
 ├── DataError       a source of questions and answers cannot be used as it is
 ├── ModelError      a base model or an adapter cannot be loaded or used
+├── PublishError    something cannot be given to the Hub, or must not be
 ├── RunError        a run is missing, damaged, busy or cannot be written
 └── TrainingError   a training cannot go on
     └── NonFiniteLossError   its loss is no longer a number
@@ -11,11 +12,14 @@ QALoRAError
 
 from __future__ import annotations
 
+from qa_lora.secrets import redact
+
 __all__ = [
     "ConfigError",
     "DataError",
     "ModelError",
     "NonFiniteLossError",
+    "PublishError",
     "QALoRAError",
     "RunError",
     "TrainingError",
@@ -25,7 +29,7 @@ __all__ = [
 
 
 class QALoRAError(Exception):
-    """A problem the user can act on.
+    """A problem the user can act on. No token is in its text, whatever a library has said.
 
     Args:
         message: One clear sentence: what is wrong and where.
@@ -33,6 +37,7 @@ class QALoRAError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = redact(message), redact(hint)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -51,6 +56,10 @@ class DataError(QALoRAError):
 
 class ModelError(QALoRAError):
     """A base model or an adapter cannot be loaded or used."""
+
+
+class PublishError(QALoRAError):
+    """Something cannot be given to the Hub, or must not be without asking."""
 
 
 class RunError(QALoRAError):
@@ -73,8 +82,8 @@ class NonFiniteLossError(TrainingError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's error, without its full stop, to quote in a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:!")
+    """The first line of a library's error, without full stop or tokens, to quote in a sentence."""
+    return redact((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:!"))
 
 
 def shorten(text: str, length: int = 80) -> str:

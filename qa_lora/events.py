@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 __all__ = [
+    "BackedUp",
     "Checkpointed",
     "Downloading",
     "Evaluated",
@@ -148,6 +149,18 @@ class Checkpointed:
 
 
 @dataclass(frozen=True)
+class BackedUp:
+    """The run as it was after `step` steps is safe elsewhere, or could not be brought there."""
+
+    type: ClassVar[str] = "backed_up"
+    step: int
+    seconds: float = 0.0
+    """Time it took, beside the training."""
+    error: str = ""
+    """Why it failed, in a sentence; empty if it did not."""
+
+
+@dataclass(frozen=True)
 class Recovered:
     """The latest checkpoint was damaged; the training goes on from the one before, of `step`."""
 
@@ -222,6 +235,7 @@ Event: TypeAlias = (
     | Evaluated
     | Probed
     | Checkpointed
+    | BackedUp
     | Recovered
     | RolledBack
     | Finished
@@ -233,8 +247,8 @@ Event: TypeAlias = (
 _TYPES: dict[str, type[Any]] = {
     cls.type: cls
     for cls in (
-        Downloading, Started, Step, MemoryRanOut, Evaluated, Probed, Checkpointed, Recovered,
-        RolledBack, Finished, Failed, Scoring, Scored,
+        Downloading, Started, Step, MemoryRanOut, Evaluated, Probed, Checkpointed, BackedUp,
+        Recovered, RolledBack, Finished, Failed, Scoring, Scored,
     )
 }  # fmt: skip
 

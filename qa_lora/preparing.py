@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from qa_lora import distributed, sharding
 from qa_lora.adapters import attach_lora
 from qa_lora.batching import encode, fitting
+from qa_lora.card import adapter_card
 from qa_lora.checkpoint import Progress
 from qa_lora.config import BATCH_TOKENS, TrainConfig
 from qa_lora.continuing import continue_adapter
@@ -27,7 +28,6 @@ from qa_lora.data.store import pick
 from qa_lora.devices import choose_dtype
 from qa_lora.errors import ConfigError, DataError, ModelError
 from qa_lora.fetching import base_commit
-from qa_lora.model_card import adapter_card
 from qa_lora.models import LoadedModel, load_base
 from qa_lora.packed import PackedModel, why_not
 from qa_lora.prompts import PromptTemplate

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from qa_lora.events import (
+    BackedUp,
     Checkpointed,
     Downloading,
     Evaluated,
@@ -54,6 +55,7 @@ __all__ = [
     "show_report",
     "show_runs",
     "show_scores",
+    "show_table",
     "silence",
     "summary",
 ]
@@ -212,6 +214,8 @@ class Training:
                 )
             case Recovered():
                 say(f"{event.reason} It goes on from step {event.step}.", quiet=self._quiet)
+            case BackedUp() if event.error:
+                say(f"No backup of step {event.step}: {event.error}", quiet=self._quiet)
             case RolledBack():
                 say(
                     f"{event.reason} It goes back to step {event.step} and on with a learning rate "
@@ -419,3 +423,14 @@ def show_runs(found: Sequence[Mapping[str, Any]], runs_dir: Path, *, quiet: bool
         line = f" ({ordinal(row['place'])})" if row.get("place") else ""
         table.add_row(row["run"], row["status"] + line, steps, row.get("headline", ""))
     _out.print(table)
+
+
+def show_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, quiet: bool = False
+) -> None:
+    """Rows of words."""
+    if not quiet:
+        table = Table(*columns, box=None)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        _out.print(table)

@@ -21,15 +21,27 @@ from types import FrameType
 from typing import Any
 
 from qa_lora import distributed, event_log, runs, turns
+from qa_lora.backup.keeper import Keeper
 from qa_lora.catalog import HUB_ID, POCKET
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, TrainingError, first_line
-from qa_lora.events import Event, Failed, Finished, Recovered, RolledBack, Scored, Scoring, Started
+from qa_lora.events import (
+    BackedUp,
+    Event,
+    Failed,
+    Finished,
+    Recovered,
+    RolledBack,
+    Scored,
+    Scoring,
+    Started,
+)
 from qa_lora.fetching import base_commit
 from qa_lora.files import replaced_file
 from qa_lora.hub_downloads import commit_of
 from qa_lora.recovery import rewind
 from qa_lora.runs import Run
+from qa_lora.secrets import guard_output
 from qa_lora.threads import wait_politely
 
 __all__ = ["execute", "train", "wait_for_turn"]
@@ -72,19 +84,27 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
     recovered = distributed.from_first(lambda: _begin(run, resume))
     if recovered is not None:
         yield recovered
+    keeper: Keeper | None = None
     try:
         with _Signals() as signals:
             goes_on = distributed.from_first(lambda: resume and run.has_checkpoint())
+            keeper = Keeper.of(run) if distributed.is_first() else None
             for event in _train_and_score(run, goes_on, signals):
                 if goes_on and isinstance(event, Started):
                     distributed.from_first(partial(run.check_held_out, event.test_fingerprint))
                 if distributed.is_first():
                     _write(run, event)
                 yield event
+                if keeper is not None:
+                    yield from _write_all(run, keeper.after(event))
+            if keeper is not None:
+                yield from _write_all(run, keeper.finish())
     except Exception as error:
         failed = _explain(error, run)
         if distributed.is_first():
             _write_last(run, failed)
+        if keeper is not None and run.has_checkpoint():
+            _write_all(run, keeper.finish())
         if isinstance(error, QALoRAError):
             raise
         raise TrainingError(failed.error, failed.hint) from error
@@ -106,6 +126,14 @@ def _write(run: Run, event: Event) -> None:
     if isinstance(event, Started):
         _write_environment(run, event)
     event_log.append(run.events_path, event)
+
+
+def _write_all(run: Run, events: list[BackedUp]) -> list[BackedUp]:
+    """Note what became of backups; a full disk has been told of already."""
+    with suppress(OSError):
+        for event in events:
+            event_log.append(run.events_path, event)
+    return events
 
 
 def _write_last(run: Run, failed: Failed) -> None:
@@ -193,7 +221,7 @@ def _explain(error: Exception, run: Run) -> Failed:
     if isinstance(error, OSError):
         return Failed(
             step=step,
-            error=f"The run could not be written: {error.strerror or error}.",
+            error=f"The run could not be written: {error.strerror or first_line(error)}.",
             hint="Free some disk space and resume the run.",
         )
     return Failed(
@@ -278,6 +306,7 @@ class _Signals:
 
 def main(arguments: list[str]) -> int:
     """Train the run whose folder is named, when its turn has come; resume it if it was begun."""
+    guard_output()
     wait_politely()
     run = Run(Path(arguments[0]))
     try:

@@ -22,10 +22,10 @@ from qa_lora.adapters import (
     save_adapter,
     training_mode,
 )
+from qa_lora.card import adapter_card
 from qa_lora.checksums import CHECKSUMS
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ModelError
-from qa_lora.model_card import adapter_card
 from qa_lora.models import LoadedModel, load_base
 from qa_lora.prompts import PromptTemplate
 

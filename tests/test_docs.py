@@ -77,7 +77,10 @@ def test_code_of_the_concepts_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
     exec(compile("\n".join(blocks), "docs/concepts.md", "exec"), {})
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/concepts.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "docs/concepts.md", "docs/architecture.md", "docs/publishing.md"],
+)
 def test_commands_are_ones_the_command_line_takes(document: str) -> None:
     text = (ROOT / document).read_text("utf-8")
     whole = re.findall(r"^qa-lora (.+)$", text, re.MULTILINE)

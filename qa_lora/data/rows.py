@@ -28,6 +28,7 @@ __all__ = [
     "Dropped",
     "LoadedData",
     "SourceRead",
+    "licence_of",
     "load",
     "load_and_split",
     "load_split",
@@ -203,7 +204,7 @@ def _open_all(
             source,
             side,
             _open(source, streaming=streaming, max_rows=max_rows, max_bytes=max_bytes),
-            _licence(source),
+            licence_of(source),
             _is_stream(source, streaming),
         )
         for source, side in wanted
@@ -281,7 +282,8 @@ def _is_stream(source: Source, streaming: bool) -> bool:
     return streaming and source.repo is not None and source.file is None
 
 
-def _licence(source: Source) -> str | None:
+def licence_of(source: Source) -> str | None:
+    """The licence of a source, if its card is on this machine and names one."""
     if source.repo is not None:
         return hub_licence(source)
     path = source.path

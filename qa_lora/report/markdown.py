@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from urllib.parse import quote
 
+from qa_lora.markdown import cell, fenced, shortened, table
 from qa_lora.report.found import BASE, LABELS, ExampleResult, Report, beside, headline
 from qa_lora.report.verdict import verdict
 
-__all__ = ["to_markdown"]
+__all__ = ["score_tables", "to_markdown"]
 
 EXAMPLES = 3
 """Of each kind of rows: best, worst, unchanged."""
-LONGEST = 600
-"""Characters of a text that are shown."""
 
 
 def to_markdown(
@@ -30,7 +28,7 @@ def to_markdown(
         plots: By its title, the path or address of each picture.
         metric: By which the adapter is judged, and rows are the best and the worst.
     """
-    found = verdict(report, metric=metric, names={name: _cell(name) for name in report.systems[2:]})
+    found = verdict(report, metric=metric, names={name: cell(name) for name in report.systems[2:]})
     parts = [
         "# Evaluation",
         f"**{found.title}** {found.text}",
@@ -42,13 +40,13 @@ def to_markdown(
             f"**Incomplete:** it was stopped after {report.rows:,} of {report.asked:,} questions, "
             "drawn at random."
         )
-    parts += [_scores(report), _beside(report)]
+    parts += ["## Scores", score_tables(report), _beside(report)]
     parts += [
-        f"![{_cell(title)}]({quote(path, safe='/:?=&%#+,;@~')})"
+        f"![{cell(title)}]({quote(path, safe='/:?=&%#+,;@~')})"
         for title, path in (plots or {}).items()
     ]
     parts += _rows(report, metric)
-    parts += ["## Settings", _fenced(json.dumps(report.settings, indent=2, ensure_ascii=False))]
+    parts += ["## Settings", fenced(json.dumps(report.settings, indent=2, ensure_ascii=False))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -57,16 +55,23 @@ def _how(report: Report) -> str:
         f"- Questions: {report.rows:,}"
         + (f" of the {report.split} split" if report.split != "file" else " of a file"),
         f"- Fingerprint of the questions and references: `{report.test_fingerprint}`",
-        f"- Systems: {', '.join(map(_cell, report.systems))}",
+        f"- Systems: {', '.join(map(cell, report.systems))}",
     ]
     return "\n".join(lines)
 
 
-def _scores(report: Report) -> str:
-    """A table a system: each metric of the base, of it, and the difference."""
+def score_tables(report: Report, only: str | None = None) -> str:
+    """A table a system: each metric of the base, of it, and the difference; and what they mean.
+
+    Args:
+        report: What was found.
+        only: The one system that is shown; all if None.
+    """
     tables = []
     for system, gains in report.differences.items():
-        rows = [("metric", BASE, _cell(system), "difference", "95 % interval", "p", "p adjusted")]
+        if only not in (None, system):
+            continue
+        rows = [("metric", BASE, cell(system), "difference", "95 % interval", "p", "p adjusted")]
         for name in report.metrics:
             gain = gains.get(name, {})
             adjusted = gain.get("p_adjusted")
@@ -77,20 +82,20 @@ def _scores(report: Report) -> str:
                 "" if adjusted is None else f"{adjusted:.4f}",
             ) if gain else ("", "", "", "")  # fmt: skip
             base, other = (report.scores[who].get(name) for who in (BASE, system))
-            rows.append((_cell(LABELS.get(name, name)), _number(base), _number(other), *numbers))
-        tables.append(_table(rows))
+            rows.append((cell(LABELS.get(name, name)), _number(base), _number(other), *numbers))
+        tables.append(table(rows))
     note = (
         "Means over the questions; with several references each metric takes its best one. "
         "Intervals and p are from a paired bootstrap over the questions; p adjusted is corrected "
-        "(Holm) for all rows of these tables."
+        "(Holm) for all metrics and adapters that were looked at."
     )
-    return "\n\n".join(["## Scores", *tables, note])
+    return "\n\n".join([*tables, note])
 
 
 def _beside(report: Report) -> str:
     rows = [(name, *values) for name, values in beside(report)]
-    table = _table([("", *map(_cell, report.systems)), *rows])
-    return f"## Beside the scores\n\n{table}" if rows else ""
+    shown = table([("", *map(cell, report.systems)), *rows])
+    return f"## Beside the scores\n\n{shown}" if rows else ""
 
 
 def _rows(report: Report, metric: str) -> list[str]:
@@ -107,7 +112,7 @@ def _rows(report: Report, metric: str) -> list[str]:
         }
         for kind, rows in kinds.items():
             if rows:
-                parts.append(f"## {kind} rows of {_cell(system)}, by {LABELS.get(metric, metric)}")
+                parts.append(f"## {kind} rows of {cell(system)}, by {LABELS.get(metric, metric)}")
                 parts += [_example(row, system, metric, gain) for gain, row in rows]
     return parts
 
@@ -120,34 +125,9 @@ def _example(row: ExampleResult, system: str, metric: str, gain: float) -> str:
         (BASE, row.answers[BASE]),
         (system, row.answers[system]),
     ]
-    shown = "\n".join(f"{name}: {_shortened(text)}" for name, text in texts)
+    shown = "\n".join(f"{name}: {shortened(text)}" for name, text in texts)
     scores = " -> ".join(f"{row.scores[who][metric]:.3f}" for who in (BASE, system))
-    return f"{scores} ({gain:+.3f})\n\n{_fenced(shown)}"
-
-
-def _shortened(text: str) -> str:
-    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-    # A line of text must not look like the next field.
-    return "\n    ".join(text.splitlines())
-
-
-def _fenced(text: str) -> str:
-    """A block of text in which no markup acts, whatever backticks it holds."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    first, *others = rows
-    rule = ["---", *["---:"] * (len(first) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (first, rule, *others))
-
-
-def _cell(text: str) -> str:
-    """Text in which no markup acts, on one line."""
-    escaped = re.sub(r"([\\`*_{}\[\]()#+!|<>~&$@:])", r"\\\1", " ".join(text.split()))
-    return escaped
+    return f"{scores} ({gain:+.3f})\n\n{fenced(shown)}"
 
 
 def _number(value: float | None) -> str:

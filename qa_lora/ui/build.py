@@ -15,6 +15,7 @@ from qa_lora.ui.compare import build_compare, wire_compare
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
 from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
+from qa_lora.ui.publish import build_publish, wire_publish
 from qa_lora.ui.theme import STYLES, make_theme
 from qa_lora.ui.train import build_train
 from qa_lora.ui.train_events import show_run, shown_by, wire_train
@@ -53,6 +54,8 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
                 compare = build_compare(tab)
             with gr.Tab("Evaluate", id="evaluate") as tab:
                 evaluate = build_evaluate(tab)
+            with gr.Tab("Publish", id="publish"):
+                publish = build_publish()
         clock = gr.Timer(POLL_SECONDS)
         seen = gr.State("")
 
@@ -110,6 +113,8 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         # Else a batch of questions would hold the model to its end.
         demo.unload(wire_compare(engine, header, compare, downloads))
         wire_evaluate(engine, header, evaluate, downloads)
+        wire_publish(engine, header, publish)
         train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)
         train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)
+        train.publish.click(lambda: gr.Tabs(selected="publish"), None, tabs, **quiet)
     return demo

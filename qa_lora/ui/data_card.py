@@ -18,6 +18,7 @@ from qa_lora.data.sources import local_files
 from qa_lora.errors import ConfigError, DataError, QALoRAError, RunError
 from qa_lora.estimate.shapes import has_tokenizer
 from qa_lora.files import replaced_file
+from qa_lora.publishing.login import serves_others
 from qa_lora.ui.report_card import report_html
 from qa_lora.ui.words import note
 
@@ -130,7 +131,12 @@ def refuse_server_paths(config: TrainConfig, uploads: Path) -> None:
 
     Raises:
         DataError: If the model or the data is a path on the server.
+        ConfigError: If a backup is asked for, which would be written with the server's own rights.
     """
+    if config.backup and serves_others():
+        raise ConfigError(
+            "Where backups go is set by whoever runs this server.", "Leave backup empty."
+        )
     if not os.environ.get("SPACE_ID"):
         return
     texts = [config.model, *(getattr(config, name) or "" for name in SOURCES)]

@@ -75,6 +75,8 @@ class Progress:
     scored: ev.Scored | None = None
     incident: ev.Recovered | ev.RolledBack | ev.MemoryRanOut | None = None
     """The last time that something went wrong and was put right."""
+    backup: ev.BackedUp | None = None
+    """What became of the last backup."""
     version: int = 0
     """Grows with every event: a page that has seen it need not draw again."""
 
@@ -102,6 +104,8 @@ class Progress:
             self.failed, self.downloading = event, None
         elif isinstance(event, (ev.Recovered, ev.RolledBack, ev.MemoryRanOut)):
             self.incident = event
+        elif isinstance(event, ev.BackedUp):
+            self.backup = event
         elif isinstance(event, ev.Scoring):
             self.scoring = event
         elif isinstance(event, ev.Scored):

@@ -50,6 +50,7 @@ class TrainTab:
     slot: Any
     compare: Any
     scores: Any
+    publish: Any
     log: Any
     smoothing: Any
     chart: Any
@@ -144,6 +145,13 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                     elem_id="to-scores",
                     min_width=130,
                 )
+                publish = gr.Button(
+                    "Publish",
+                    size="md",
+                    interactive=ready,
+                    elem_id="to-publish",
+                    min_width=130,
+                )
             chart = gr.HTML(
                 train_view.chart_html(run, progress, False, SMOOTHING),
                 elem_id="loss",
@@ -160,6 +168,6 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
             probes = gr.HTML(train_view.probes_html(progress), elem_id="probes", js_on_load=None)
     return TrainTab(
         preset, controls, upload, card, columns, advanced, needs, start, stop, resume, message,
-        busy, copy_command, copy_yaml, copied, offered, marked, slot, compare, scores, log,
-        smoothing, chart, stats, probes,
+        busy, copy_command, copy_yaml, copied, offered, marked, slot, compare, scores, publish,
+        log, smoothing, chart, stats, probes,
     )  # fmt: skip

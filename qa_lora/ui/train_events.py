@@ -56,6 +56,7 @@ def show_run(
         tab.resume: gr.Button(visible=bool(run and run.can_resume())),
         tab.compare: gr.Button(interactive=ready),
         tab.scores: gr.Button(interactive=ready),
+        tab.publish: gr.Button(interactive=ready),
     }
 
 
@@ -63,7 +64,7 @@ def shown_by(tab: TrainTab) -> list[Any]:
     """The components that :func:`show_run` updates."""
     return [
         tab.busy, tab.slot, tab.chart, tab.stats, tab.probes, tab.stop, tab.resume, tab.compare,
-        tab.scores,
+        tab.scores, tab.publish,
     ]  # fmt: skip
 
 

@@ -151,7 +151,9 @@ def _in_line(engine: Engine, run: runs.Run) -> str:
 
 
 def _happened(progress: Progress) -> str:
-    """What went wrong on the way and was put right, as a clause."""
+    """What went wrong on the way, as a clause."""
+    if progress.backup is not None and progress.backup.error:
+        return f"; there is no new backup: {progress.backup.error.rstrip('.')}"
     match progress.incident:
         case Recovered(step=step):
             return f"; it goes on from step {step:,}, for the checkpoint after it was damaged"

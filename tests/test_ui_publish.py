@@ -1,0 +1,190 @@
+"""What the Publish panel does, without a browser: whose token, what is asked, what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from qa_lora import runs
+from qa_lora.config import TrainConfig
+from qa_lora.errors import ConfigError
+from qa_lora.events import Finished, Step, to_json
+from qa_lora.publishing import PlannedFile
+from qa_lora.publishing.login import serves_others, usable_token
+from qa_lora.secrets import Finding
+from tests.lively import make_adapter, make_model
+from tests.loopback_hub import TOKEN, Hub
+
+pytest.importorskip("gradio")
+from qa_lora.ui.build import build_app
+from qa_lora.ui.data_card import refuse_server_paths
+from qa_lora.ui.engine import Engine
+from qa_lora.ui.publish import account_html, files_html
+
+REPO = "someone/mine"
+
+
+class Panel:
+    """The panel's handlers as a visitor's browser calls them."""
+
+    def __init__(self, runs_dir: Path, run: runs.Run) -> None:
+        self.run = run
+        self.app = build_app(runs_dir, Engine(runs_dir))
+
+    def handler(self, name: str) -> Callable[..., Any]:
+        return next(
+            fn.fn
+            for fn in self.app.fns.values()
+            if fn.fn is not None
+            and fn.fn.__module__ == "qa_lora.ui.publish"
+            and fn.fn.__name__ == name
+        )
+
+    def call(
+        self, name: str, *more: Any, private: bool = True, typed: str = "", login: str = "",
+        run: Any = None, repo: Any = REPO,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The values of the components by their names, after the handler's last update."""
+        visitor = SimpleNamespace(token=login) if login else None
+        asked = (self.run.id if run is None else run, repo, private, "mit", True, typed, *more)
+        values: dict[str, Any] = {}
+        for update in self.handler(name)(*asked, visitor):
+            values |= {part.elem_id or "agreed": value for part, value in update.items()}
+        said = str(values)
+        assert TOKEN not in said and (not typed or typed not in said)
+        return values
+
+
+@pytest.fixture(scope="module")
+def panel(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Panel:
+    folder = tmp_path_factory.mktemp("publish")
+    model = make_model(tiny_model, folder / "model")
+    run = runs.create(TrainConfig.build(model=str(model), name="mine"), folder / "runs")
+    make_adapter(model, run.adapter)
+    events = [Step(i, 0.1, 2.0 / i, 0.1, 1, 1, 1, 1, 1) for i in (1, 2)]
+    log = [*events, Finished(2, "completed", 1.0, 1.0, 3.0, 4.0)]
+    run.events_path.write_text("".join(f"{to_json(event)}\n" for event in log))
+    return Panel(folder / "runs", run)
+
+
+@pytest.fixture(autouse=True)
+def _entered(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A laptop whose owner is logged in."""
+    hub.enter(monkeypatch, tmp_path / "hf", TOKEN)
+    for name in ("SPACE_ID", "SYSTEM", "GRADIO_SERVER_NAME", "GRADIO_SHARE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_look_shows_files_and_card_and_uploads_nothing(panel: Panel, hub: Hub) -> None:
+    shown = panel.call("look")
+    assert (
+        "files would be uploaded to a new repository, private, as someone"
+        in (shown["publish-message"])
+    )
+    assert all(name in shown["publish-files"] for name in ("README.md", "prompt.json", "nothing"))
+    assert shown["publish-card"].startswith("\n# A LoRA adapter")
+    assert "data:image/png;base64," in shown["publish-plot"]
+    assert not hub.repos
+
+
+def test_publish_uploads_and_links_to_it(panel: Panel, hub: Hub) -> None:
+    shown = panel.call("press")
+    assert f'href="{hub.address}/{REPO}"' in shown["publish-message"]
+    assert "(private)" in shown["publish-message"]
+    assert hub.repo("model", REPO).private and "README.md" in hub.files("model", REPO)
+    assert "were there already" in panel.call("press")["publish-message"]
+
+
+def test_what_others_put_there_needs_a_second_yes(panel: Panel, hub: Hub) -> None:
+    repo = hub.add("model", REPO, {"README.md": b"theirs"}, private=True)
+    asked = panel.call("press")
+    assert "holds something else" in asked["publish-message"] and asked["agreed"]
+    assert asked["publish-replace"].visible and repo.files == {"README.md": b"theirs"}
+    # A yes to another state of it, or one that a browser makes up, is none.
+    for wrong in ("yes", "", asked["agreed"].replace("something", "nothing")):
+        assert "holds something else" in panel.call("go", wrong)["publish-message"]
+    assert repo.files == {"README.md": b"theirs"}
+    assert "uploaded" in panel.call("go", asked["agreed"])["publish-message"]
+    assert repo.files["README.md"] != b"theirs"
+
+
+def test_a_public_repository_needs_private_unticked(panel: Panel, hub: Hub) -> None:
+    repo = hub.add("model", REPO, {})
+    refused = panel.call("press")["publish-message"]
+    assert "is public: everybody would see" in refused and "Untick Private" in refused
+    assert repo.files == {}
+    assert "(public)" in panel.call("press", private=False)["publish-message"]
+
+
+@pytest.mark.parametrize(
+    "open_to",
+    [{"SPACE_ID": "a/b"}, {"SYSTEM": "spaces"}, {"GRADIO_SERVER_NAME": "0.0.0.0"},
+     {"GRADIO_SHARE": "True"}],
+)  # fmt: skip
+def test_a_stranger_never_gets_the_machines_token(
+    panel: Panel, hub: Hub, monkeypatch: pytest.MonkeyPatch, open_to: dict[str, str]
+) -> None:
+    for name, value in open_to.items():
+        monkeypatch.setenv(name, value)
+    assert serves_others() and usable_token(None) is None
+    repo = hub.add("model", "someone/secret", {"README.md": b"x"}, private=True)
+    refused = panel.call("press")
+    assert "Publishing needs a login. Log in with Hugging Face" in refused["publish-message"]
+    looked = panel.call("look", repo="someone/secret")
+    assert "a private repository of that name is not seen" in looked["publish-files"]
+    assert set(hub.repos) == {("model", "someone/secret")} and repo.commits == ["initial commit"]
+    assert "your own Hugging Face login" in account_html()
+    # With a login of their own, they publish.
+    assert "uploaded" in panel.call("press", login=TOKEN)["publish-message"]
+
+
+def test_a_token_that_is_entered_is_used_once(
+    panel: Panel, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_readonly")
+    assert "does not let this account write" in panel.call("press")["publish-message"]
+    done = panel.call("press", typed=f" {TOKEN} ")
+    assert "uploaded" in done["publish-message"] and done["publish-token"] == ""
+    assert "does not accept this token" in panel.call("press", typed="hf_wrong")["publish-message"]
+
+
+@pytest.mark.parametrize("run", ["", "../x", "nothing", 7, ["a"]])
+def test_what_a_browser_may_send_as_a_run(panel: Panel, hub: Hub, run: Any) -> None:
+    assert "There is no run in view" in panel.call("press", run=run)["publish-message"]
+    assert "cannot be the id" in panel.call("look", repo="<b>x</b>")["publish-message"]
+    assert "<b>" not in panel.call("look", repo="<b>x</b>")["publish-message"]
+
+
+def test_findings_are_shown_at_their_file_and_escaped() -> None:
+    finding = Finding("<i>.json", 3, "a GitHub token")
+    file = PlannedFile("<i>.json", 2_500_000, "new", (finding,), b"")
+    found = SimpleNamespace(files=(file,), notes=("<b>",), asks=())
+    html = files_html(found)  # type: ignore[arg-type]
+    assert "line 3: a GitHub token" in html and "2.5 MB" in html
+    assert "<i>" not in html and "<b>" not in html
+
+
+def test_a_visitor_cannot_have_backups_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig.build(backup="/data/x")
+    refuse_server_paths(config, Path("uploads"))
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    with pytest.raises(ConfigError, match="set by whoever runs this server"):
+        refuse_server_paths(config, Path("uploads"))
+
+
+@pytest.mark.parametrize(("name", "inputs"), [("look", 6), ("press", 6), ("go", 7)])
+def test_gradio_hands_the_visitors_login_to_the_handlers(
+    panel: Panel, name: str, inputs: int
+) -> None:
+    import gradio as gr
+    from gradio.helpers import special_args
+
+    login = gr.OAuthToken(token="theirs", scope="contribute-repos", expires_at=2**40)
+    given, *_ = special_args(panel.handler(name), [""] * inputs, token=login)
+    assert given == [*[""] * inputs, login]
+    nobody, *_ = special_args(panel.handler(name), [""] * inputs)
+    assert nobody == [*[""] * inputs, None]
