@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from qa_lora.events import (
     Checkpointed,
@@ -23,6 +25,8 @@ from qa_lora.files import replaced_file, sync
 __all__ = ["EventReader", "append", "flush", "last_word", "truncate"]
 
 TAIL_BYTES = 65_536
+LONGEST_LINE = 16_777_216
+"""Bytes; no event is as long. What a damaged log holds must not fill the memory of its readers."""
 
 
 class EventReader:
@@ -46,14 +50,18 @@ class EventReader:
                 if self.restarted:
                     file.seek(0)
                     self._offset, self._last_line = 0, b""
-                data = file.read()
+                return [event for line in self._lines(file) if (event := _event(line))]
         except FileNotFoundError:
             return []
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole:
-            self._offset += len(whole)
-            self._last_line = whole[whole.rfind(b"\n", 0, -1) + 1 :]
-        return _parse(whole)
+
+    def _lines(self, file: BinaryIO) -> Iterator[bytes]:
+        """What follows, line by line; of one that is too long its pieces, which are no events."""
+        while line := file.readline(LONGEST_LINE):
+            if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+                return
+            self._offset += len(line)
+            self._last_line = line
+            yield line
 
 
 def append(path: Path, event: Event) -> None:
@@ -84,7 +92,7 @@ def last_word(path: Path) -> Event | None:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            for length in (TAIL_BYTES, size):
+            for length in (TAIL_BYTES, min(size, LONGEST_LINE)):
                 file.seek(max(0, size - length))
                 for event in reversed(_parse(file.read())):
                     if isinstance(event, (Started, Step, Finished, Failed)):
@@ -127,5 +135,8 @@ def _line(event: Event) -> bytes:
 
 def _parse(data: bytes) -> list[Event]:
     # Only "\n" ends a line: answers may hold characters that splitlines() would break at.
-    lines = data.decode("utf-8", "replace").split("\n")
-    return [event for line in lines if (event := from_json(line)) is not None]
+    return [event for line in data.split(b"\n") if (event := _event(line)) is not None]
+
+
+def _event(line: bytes) -> Event | None:
+    return from_json(line.decode("utf-8", "replace"))
