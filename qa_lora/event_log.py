@@ -22,7 +22,7 @@ from qa_lora.events import (
 )
 from qa_lora.files import replaced_file, sync
 
-__all__ = ["EventReader", "append", "flush", "last_word", "truncate"]
+__all__ = ["EventReader", "append", "flush", "last_word", "lines", "truncate"]
 
 TAIL_BYTES = 65_536
 LONGEST_LINE = 16_777_216
@@ -50,18 +50,36 @@ class EventReader:
                 if self.restarted:
                     file.seek(0)
                     self._offset, self._last_line = 0, b""
-                return [event for line in self._lines(file) if (event := _event(line))]
+                return [event for line in self._whole(file) if (event := _event(line))]
         except FileNotFoundError:
             return []
 
-    def _lines(self, file: BinaryIO) -> Iterator[bytes]:
-        """What follows, line by line; of one that is too long its pieces, which are no events."""
-        while line := file.readline(LONGEST_LINE):
-            if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
-                return
+    def _whole(self, file: BinaryIO) -> Iterator[bytes]:
+        for line in _lines(file):
             self._offset += len(line)
             self._last_line = line
             yield line
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """The lines of a log, each with its end; without a torn last one. Nothing if there is no log.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _lines(file)
+    except FileNotFoundError:
+        return
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """What follows, line by line; of one that is too long its pieces, which are no events."""
+    while line := file.readline(LONGEST_LINE):
+        if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+            return
+        yield line
 
 
 def append(path: Path, event: Event) -> None:
@@ -94,7 +112,8 @@ def last_word(path: Path) -> Event | None:
             size = file.seek(0, os.SEEK_END)
             for length in (TAIL_BYTES, min(size, LONGEST_LINE)):
                 file.seek(max(0, size - length))
-                for event in reversed(_parse(file.read())):
+                for line in reversed(file.read().split(b"\n")):
+                    event = _event(line)
                     if isinstance(event, (Started, Step, Finished, Failed)):
                         return event
     except FileNotFoundError:
@@ -131,11 +150,6 @@ def truncate(path: Path, step: int) -> list[Event]:
 def _line(event: Event) -> bytes:
     # A file name that is not UTF-8 holds lone surrogates; JSON has an escape for them.
     return to_json(event).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _parse(data: bytes) -> list[Event]:
-    # Only "\n" ends a line: answers may hold characters that splitlines() would break at.
-    return [event for line in data.split(b"\n") if (event := _event(line)) is not None]
 
 
 def _event(line: bytes) -> Event | None:
