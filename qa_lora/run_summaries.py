@@ -25,7 +25,7 @@ from qa_lora.labels import LABEL, Label, read_label
 from qa_lora.report import headline, list_reports, read_report
 from qa_lora.runs import CONFIG, EVENTS, Run, RunStatus, place
 
-__all__ = ["ORDERS", "RunSummary", "Summaries", "arrange", "setting_text", "summarize"]
+__all__ = ["ORDERS", "RunSummary", "Summaries", "arrange", "setting_text", "state_of", "summarize"]
 
 State = tuple[object, ...]
 """What changes whenever a row may."""
@@ -137,17 +137,21 @@ class Summaries:
 
 
 def _state(run: Run, status: RunStatus) -> State:
-    folder = str(run.path)
-    names = (EVENTS, CONFIG, LABEL, "evaluations", "adapter/adapter_config.json")
-    return (status, *(_stat(f"{folder}/{name}") for name in names))
+    more = ("evaluations", "adapter/adapter_config.json")
+    return (status, *state_of(run, EVENTS, CONFIG, LABEL, *more))
 
 
-def _stat(path: str) -> tuple[int, int]:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
+def state_of(run: Run, *names: str) -> State:
+    """What tells whether files of a run have changed: when they were written, and their sizes."""
+    folder, found = str(run.path), []
+    for name in names:
+        try:
+            stat = os.lstat(f"{folder}{os.sep}{name}")
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
 
 
 ORDERS = {

@@ -304,8 +304,13 @@ def list_runs(runs_dir: str | Path) -> list[Run]:
     """All runs in a folder, newest first; damaged ones, too."""
     try:
         with os.scandir(runs_dir) as entries:
-            # What is hidden is no run, but the trash, for example.
-            names = [each.name for each in entries if each.name[0] != "." and each.is_dir()]
+            # What is hidden is no run, but the trash, for example. A name that is not UTF-8, or has
+            # line breaks in it, can be neither shown nor said.
+            names = [
+                each.name
+                for each in entries
+                if each.name[0] != "." and each.name.isprintable() and each.is_dir()
+            ]
     except OSError:
         return []
     runs_dir = Path(runs_dir)
