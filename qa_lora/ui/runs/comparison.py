@@ -84,10 +84,8 @@ def _scores(one: Run, two: Run, names: tuple[str, str]) -> str:
     reports = [_reports(run) for run in (one, two)]
     missing = [name for name, found in zip(names, reports, strict=True) if not found]
     if missing:
-        text = (
-            f"{' and '.join(missing)} {'has' if len(missing) == 1 else 'have'} not been scored: "
-            "open it and score it in the Evaluate tab."
-        )
+        have, them = ("has", "it") if len(missing) == 1 else ("have", "them")
+        text = f"{' and '.join(missing)} {have} not been scored: score {them} in the Evaluate tab."
         return f'<div class="card"><h3>Scores</h3>{note(text)}</div>'
     pairs = (
         (left, right)

@@ -26,10 +26,8 @@ __all__ = ["wire_runs"]
 
 Update = dict[Any, Any]
 GONE = "That run is gone: it was deleted or renamed on the disk."
-FETCH = """(ready) => { if (!ready) return; let tries = 40; const fetch = () => {
-  const link = document.querySelector("#run-file a, a#run-file");
-  if (link && link.href.includes(ready)) link.click();
-  else if (tries--) setTimeout(fetch, 100); }; fetch(); }"""
+FETCH = """(ready) => { if (ready) setTimeout(() =>
+  document.getElementById("run-file").click(), 200); }"""
 """Fetches the zip file once the hidden button holds it."""
 SHOW_DETAILS = """() => setTimeout(() => { const card = document.getElementById("run-details");
   if (card && innerWidth < 800) card.scrollIntoView({behavior: "smooth"}); }, 300)"""
@@ -56,6 +54,7 @@ def wire_runs(
         refresh: Called with an event to show the run in view right after it.
     """
     view = View(engine, tab)
+    packing: dict[str, Path] = {}  # folders of zip files that are on their way
 
     def choose(event: gr.SelectData) -> Update:
         """A row was clicked. Its own id counts: places change as the table is sorted."""
@@ -88,14 +87,12 @@ def wire_runs(
         if run is None:
             return {tab.message: note(GONE, "warn")}
         return {
-            **in_view(run.id),
+            header.run: gr.Dropdown(choices=run_choices(engine, run.id), value=run.id),
+            header.remembered: run.id,
             tabs: gr.Tabs(selected="train"),
             tab.clock: gr.Timer(active=False),
+            tab.message: "",
         }
-
-    def in_view(run_id: str) -> Update:
-        chosen = gr.Dropdown(choices=run_choices(engine, run_id), value=run_id)
-        return {header.run: chosen, header.remembered: run_id, tab.message: ""}
 
     def go_on(run_id: str) -> Update:
         """Set the Train form to start from this run's adapter, on its base."""
@@ -132,13 +129,14 @@ def wire_runs(
         except QALoRAError as error:
             shutil.rmtree(folder, ignore_errors=True)
             return {tab.message: note(str(error), "bad"), tab.packed: ""}
+        packing[folder.name] = folder
         path = folder / f"{run.id}.zip"
-        return {tab.file: str(path), tab.packed: str(folder), tab.message: ""}
+        return {tab.file: str(path), tab.packed: folder.name, tab.message: ""}
 
     def clean(packed: str) -> str:
         """The component serves a copy of its own; this one is not needed any more."""
-        folder = Path(packed)
-        if packed and folder.parent == downloads:
+        folder = packing.pop(packed, None)
+        if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         return ""
 

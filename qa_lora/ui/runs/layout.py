@@ -96,10 +96,10 @@ def build_runs(tab: Any) -> RunsTab:
             stop = gr.Button("Stop", elem_id="run-stop", min_width=90)
             go_on = gr.Button("Continue from", elem_id="run-continue", min_width=120)
             download = gr.Button("Download zip", elem_id="run-download", min_width=120)
-            delete = gr.Button("Delete", variant="stop", elem_id="run-delete", min_width=90)
+            delete = gr.Button("Delete", elem_id="run-delete", min_width=90)
         checkpoints = gr.Checkbox(
-            False, label="Download with checkpoints", elem_id="run-checkpoints",
-            info="Only needed to resume the run on another machine; they are large.",
+            False, label="Download with checkpoints, to resume it on another machine",
+            elem_id="run-checkpoints", container=False,
         )  # fmt: skip
         file = gr.DownloadButton("zip", visible="hidden", elem_id="run-file")
         with gr.Row(elem_id="run-label", equal_height=False):
@@ -111,7 +111,7 @@ def build_runs(tab: Any) -> RunsTab:
                 label="Note", max_length=LONGEST_NOTE, lines=1, max_lines=8, elem_id="run-note",
                 min_width=260, scale=2, info="What you want to remember about it.",
             )  # fmt: skip
-            save = gr.Button("Save name and note", elem_id="run-save", min_width=150, scale=0)
+            save = gr.Button("Save", elem_id="run-save", min_width=110, scale=0)
         with gr.Row(elem_id="run-compare", equal_height=False):
             other = gr.Dropdown(
                 [], value=None, label="Compare with", elem_id="run-other", interactive=True,

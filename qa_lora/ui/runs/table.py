@@ -12,19 +12,19 @@ from qa_lora.turns import ordinal
 __all__ = ["HEADERS", "KINDS", "WIDTHS", "count_html", "run_id_of", "status_text", "table_value"]
 
 _COLUMNS = (
-    ("Run", "str", 250),
-    ("Status", "str", 130),
-    ("Model", "str", 110),
-    ("Data", "str", 110),
-    ("Settings", "str", 280),
-    ("Step", "number", 80),
-    ("Of", "number", 80),
-    ("Val. loss", "number", 100),
-    ("ROUGE-L base", "number", 135),
-    ("ROUGE-L tuned", "number", 140),
-    ("Gain", "number", 90),
-    ("Seconds", "number", 100),
-    ("Id", "str", 300),
+    ("Run", "str", 255),
+    ("Status", "str", 115),
+    ("Model", "str", 80),
+    ("Data", "str", 80),
+    ("Step", "number", 65),
+    ("Of", "number", 60),
+    ("Best val. loss", "number", 120),
+    ("ROUGE-L base", "number", 140),
+    ("tuned", "number", 75),
+    ("Gain", "number", 75),
+    ("Seconds", "number", 90),
+    ("Settings", "str", 420),
+    ("Id", "str", 260),
 )
 HEADERS = [name for name, _, _ in _COLUMNS]
 KINDS = [kind for _, kind, _ in _COLUMNS]
@@ -54,9 +54,10 @@ def status_text(row: RunSummary) -> str:
 
 def _cells(row: RunSummary) -> list[Any]:
     return [
-        row.name, status_text(row), row.model, row.data, row.settings, row.step, row.total_steps,
+        row.name, status_text(row), row.model, row.data, row.step, row.total_steps,
         _rounded(row.best_validation_loss, 4), _rounded(row.rouge_base, 3),
-        _rounded(row.rouge_tuned, 3), _rounded(row.gain, 3), _rounded(row.seconds, 0), row.id,
+        _rounded(row.rouge_tuned, 3), _rounded(row.gain, 3), _rounded(row.seconds, 0),
+        row.settings, row.id,
     ]  # fmt: skip
 
 

@@ -75,20 +75,19 @@ class View:
         found = arrange(rows, text=str(text or ""), status=status or "", order=order)
         run = engine.find(chosen)
         row = next((each for each in rows if run is not None and each.id == run.id), None)
-        if run is None or row is None:
-            run, chosen = None, ""
+        if row is None:
+            run = None
         parts: dict[str, tuple[Any, Any]] = {
             "count": (tab.count, count_html(len(found), rows)),
             "table": (tab.table, table_value(found)),
             "details": (tab.details, details_html(run, row) if run and row else NOTHING_CHOSEN),
         }
         update: Update = {}
-        shown = dict.fromkeys(seen, "") if not isinstance(seen, dict) else seen
         fresh: dict[str, str] = {}
 
         def is_news(name: str, value: object) -> bool:
             fresh[name] = sha256(repr(value).encode("utf-8", "replace")).hexdigest()
-            return shown.get(name) != fresh[name]
+            return seen.get(name) != fresh[name]
 
         for name, (component, value) in parts.items():
             if is_news(name, value):
@@ -116,7 +115,8 @@ class View:
                 tab.trashed: gr.Dropdown(choices=deleted, value=deleted[0] if many else None),
                 tab.empty: gr.Button(f"Empty the trash ({many:,})"),
             }
-        if run is None:
+        if chosen and run is None:
+            # Not without need: a click that came meanwhile has chosen another one.
             update[tab.chosen] = ""
         return {**update, tab.seen: fresh}
 
