@@ -36,6 +36,7 @@ _SKIPPED = tuple(
 _STEP = b'{"type": "step"'
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d-\d{6})(?:-|$)")
 MOST_SETTINGS = 6
+MOST_KEPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -118,17 +119,18 @@ class Summaries:
         self._lock = threading.Lock()
 
     def rows(self, runs: Iterable[tuple[Run, RunStatus]]) -> list[RunSummary]:
-        """A row a run; those that are not among them are forgotten.
+        """A row a run, in the order of the runs.
 
         Args:
-            runs: Runs of one folder with their statuses.
+            runs: Runs with their statuses.
         """
         with self._lock:
-            known, self._known = self._known, {}
+            if len(self._known) > MOST_KEPT:
+                self._known.clear()
             found = []
             for run, status in runs:
                 state = _state(run, status)
-                before = known.get(run.path)
+                before = self._known.get(run.path)
                 row = before[1] if before and before[0] == state else summarize(run, status)
                 self._known[run.path] = state, row
                 # The line moves on without a change in the folders of those who wait.

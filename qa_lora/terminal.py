@@ -352,7 +352,9 @@ def show_runs(found: Sequence[RunSummary], runs_dir: Path, *, quiet: bool = Fals
     if not found:
         say(f"There are no runs in {runs_dir} yet; qa-lora demo makes one.")
         return
-    table = Table("run", "name", "status", "data", box=None)
+    # Ids are there to be copied: the other columns give way.
+    widest = max(len(row.id) for row in found)
+    table = Table(Column("run", no_wrap=True, min_width=widest), "name", "status", "data", box=None)
     for title in ("steps", "val. loss", "ROUGE-L", "time"):
         table.add_column(title, justify="right")
     for row in found:

@@ -98,6 +98,7 @@ class Engine:
             import qa_lora.evaluation  # noqa: F401
 
             self.warm = True
+        self.rows()  # many runs are read before their table is asked for
 
     def listed(self) -> list[Listed]:
         """All runs, newest first; looked up at most twice a second, however many pages ask."""
