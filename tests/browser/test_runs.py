@@ -102,8 +102,8 @@ def test_runs_are_filtered_sorted_and_the_right_one_is_chosen(tab: Any) -> None:
 def test_a_run_is_named_opened_and_continued_from(tab: Any, ready: App) -> None:
     page = tab
     choose(page, "low")
-    page.get_by_label("Name", exact=True).fill(f"Best {EVIL}")
-    page.get_by_label("Note", exact=True).fill("first line")
+    page.locator("#run-title textarea").fill(f"Best {EVIL}")
+    page.locator("#run-note textarea").fill("first line")
     page.locator("#run-save").click()
     expect(page.locator("#runs-message")).to_contain_text("Saved")
     expect(page.locator("#run-details h3")).to_contain_text("Best <img")
@@ -115,7 +115,7 @@ def test_a_run_is_named_opened_and_continued_from(tab: Any, ready: App) -> None:
     page.get_by_role("tab", name="Runs").click()
     choose(page, "high")
     page.locator("#run-continue").click()
-    expect(page.get_by_label("Adapter to go on from")).to_have_value("2026-01-02-000000-high")
+    expect(page.locator("#set-init_adapter textarea")).to_have_value("2026-01-02-000000-high")
     assert page.evaluate("window.broken") is None
 
 
@@ -186,10 +186,10 @@ def test_a_run_at_work_moves_on_while_the_chosen_one_stays(tab: Any, ready: App)
     try:
         expect(rows(page).filter(has_text="running 10 %")).to_have_count(1)
         expect(page.locator("#run-details h3")).to_have_text("2026-01-02-000000-high")
-        page.get_by_label("Note", exact=True).fill("half a sen")
+        page.locator("#run-note textarea").fill("half a sen")
         event_log.append(run.events_path, step(5))
         expect(rows(page).filter(has_text="running 50 %")).to_have_count(1)
-        expect(page.get_by_label("Note", exact=True)).to_have_value("half a sen")
+        expect(page.locator("#run-note textarea")).to_have_value("half a sen")
     finally:
         (run.path / "process.json").unlink()
 
@@ -216,7 +216,7 @@ def test_a_thousand_runs_are_found_and_the_page_stays_usable(
         expect(page.locator("#run input")).to_have_value("2025-01-01-000000-many-0777")
         page.reload()
         expect(page.locator("#run input")).to_have_value("2025-01-01-000000-many-0777")
-        name = page.get_by_label("Name of the run")
+        name = page.locator("#set-name textarea")
         page.get_by_text("Advanced").first.click()
         name.press_sequentially("typed while the clock runs")
         expect(name).to_have_value("typed while the clock runs")
