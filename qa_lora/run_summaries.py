@@ -31,7 +31,8 @@ State = tuple[object, ...]
 """What changes whenever a row may."""
 
 _SKIPPED = tuple(
-    f'{{"type": "{kind}"'.encode() for kind in ("probed", "checkpointed", "scoring", "recovered")
+    f'{{"type": "{kind}"'.encode()
+    for kind in ("probed", "checkpointed", "scoring", "recovered", "downloading")
 )
 _STEP = b'{"type": "step"'
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d-\d{6})(?:-|$)")

@@ -86,6 +86,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             news |= {"value": run_id} if gone else {}
             return {
                 header.run: gr.Dropdown(**news) if news else gr.skip(),
+                header.viewed: run_id,
                 header.light: light,
                 header.device: device_html(engine),
                 **show_run(engine, train, run_id, log, smoothing),
@@ -99,7 +100,9 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             return {**look(run_id, log, smoothing, ("", "")), header.run: chosen}
 
         view = [train.log, train.smoothing]
-        shown = [header.run, header.light, header.device, *shown_by(train), seen]
+        shown = [
+            header.run, header.viewed, header.light, header.device, *shown_by(train), seen,
+        ]  # fmt: skip
         quiet: dict[str, Any] = {
             "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
         }  # fmt: skip
