@@ -8,10 +8,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qa_lora import distributed, evaluate_command, publish_command, runs, terminal
+from qa_lora import distributed, evaluate_command, publish_command, runs, runs_commands, terminal
 from qa_lora.config import DATA_SETTINGS, PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
@@ -103,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     stop = _add(commands, "stop", _stop, "ask a training to save and stop, or to wait no longer")
     stop.add_argument("run", metavar="RUN", help="a run's id or folder")
 
-    _add(commands, "runs", _runs, "list the runs")
+    runs_commands.add_commands(partial(_add, commands))
 
     ask = _add(commands, "ask", _ask, "answer a question with base and tuned model")
     ask.add_argument("question", metavar="QUESTION")
@@ -325,12 +326,6 @@ def _stop(parsed: argparse.Namespace) -> Result:
     what = "wait no longer" if waits else "finish its step, save and stop"
     terminal.say(f"Asked {run.id} to {what}.", quiet=parsed.json)
     return {"run": run.id, "status": run.status()}
-
-
-def _runs(parsed: argparse.Namespace) -> Result:
-    found = [terminal.summary(run) for run in runs.list_runs(parsed.runs_dir)]
-    terminal.show_runs(found, parsed.runs_dir, quiet=parsed.json)
-    return {"runs": found}
 
 
 def _ask(parsed: argparse.Namespace) -> Result:

@@ -465,7 +465,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The settings file {path} cannot be read: {error}.") from None
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _loader(text))  # noqa: S506 - both are safe loaders
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # ValueError: PyYAML reads 2001-13-45 as a date. RecursionError: lists in lists in lists.
         line = getattr(getattr(error, "problem_mark", None), "line", None)
@@ -479,6 +479,18 @@ def read_settings(path: str | Path) -> dict[str, Any]:
             "Write one setting a line, such as learning_rate: 0.0005.",
         )
     return {str(key): value for key, value in values.items()}
+
+
+def _loader(text: str) -> type[Any]:
+    """The fast loader for settings as they are; the one that ends well for lists in lists in lists.
+
+    The fast one is in C and recurses without a limit, so a deep file would crash the process.
+    """
+    brackets = text.count("[") + text.count("{")
+    indents = (len(line) - len(line.lstrip(" \t-?")) for line in text.splitlines())
+    if brackets + max(indents, default=0) > 100:
+        return yaml.SafeLoader
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def describe_validation_error(error: ValidationError) -> str:

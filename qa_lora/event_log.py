@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from qa_lora.events import (
     Checkpointed,
@@ -20,9 +22,11 @@ from qa_lora.events import (
 )
 from qa_lora.files import replaced_file, sync
 
-__all__ = ["EventReader", "append", "flush", "last_word", "truncate"]
+__all__ = ["EventReader", "append", "flush", "last_word", "lines", "truncate"]
 
 TAIL_BYTES = 65_536
+LONGEST_LINE = 16_777_216
+"""Bytes; no event is as long. What a damaged log holds must not fill the memory of its readers."""
 
 
 class EventReader:
@@ -46,14 +50,36 @@ class EventReader:
                 if self.restarted:
                     file.seek(0)
                     self._offset, self._last_line = 0, b""
-                data = file.read()
+                return [event for line in self._whole(file) if (event := _event(line))]
         except FileNotFoundError:
             return []
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole:
-            self._offset += len(whole)
-            self._last_line = whole[whole.rfind(b"\n", 0, -1) + 1 :]
-        return _parse(whole)
+
+    def _whole(self, file: BinaryIO) -> Iterator[bytes]:
+        for line in _lines(file):
+            self._offset += len(line)
+            self._last_line = line
+            yield line
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """The lines of a log, each with its end; without a torn last one. Nothing if there is no log.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _lines(file)
+    except FileNotFoundError:
+        return
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """What follows, line by line; of one that is too long its pieces, which are no events."""
+    while line := file.readline(LONGEST_LINE):
+        if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+            return
+        yield line
 
 
 def append(path: Path, event: Event) -> None:
@@ -84,9 +110,10 @@ def last_word(path: Path) -> Event | None:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            for length in (TAIL_BYTES, size):
+            for length in (TAIL_BYTES, min(size, LONGEST_LINE)):
                 file.seek(max(0, size - length))
-                for event in reversed(_parse(file.read())):
+                for line in reversed(file.read().split(b"\n")):
+                    event = _event(line)
                     if isinstance(event, (Started, Step, Finished, Failed)):
                         return event
     except FileNotFoundError:
@@ -125,7 +152,5 @@ def _line(event: Event) -> bytes:
     return to_json(event).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _parse(data: bytes) -> list[Event]:
-    # Only "\n" ends a line: answers may hold characters that splitlines() would break at.
-    lines = data.decode("utf-8", "replace").split("\n")
-    return [event for line in lines if (event := from_json(line)) is not None]
+def _event(line: bytes) -> Event | None:
+    return from_json(line.decode("utf-8", "replace"))

@@ -253,6 +253,23 @@ _TYPES: dict[str, type[Any]] = {
 }  # fmt: skip
 
 
+def _kinds(cls: type[Any]) -> dict[str, tuple[type, ...]]:
+    """What JSON gives for each field of a record."""
+    found: dict[str, tuple[type, ...]] = {}
+    for each in dataclasses.fields(cls):
+        kind = str(each.type)
+        plain = kind.removesuffix(" | None")
+        # A whole number may stand for one with a fraction.
+        kinds = {"int": (int,), "float": (int, float), "str": (str,)}.get(plain, (object,))
+        if plain.startswith("dict["):
+            kinds = (dict,)
+        found[each.name] = (*kinds, type(None)) if kind != plain else kinds
+    return found
+
+
+_KINDS = {cls: _kinds(cls) for cls in (*_TYPES.values(), Probe)}
+
+
 def to_json(event: Event) -> str:
     """The event as one line of JSON, without the line's end."""
     return json.dumps({"type": event.type, **dataclasses.asdict(event)}, ensure_ascii=False)
@@ -276,6 +293,14 @@ def from_json(line: str) -> Event | None:
 
 
 def _known(cls: type[Any], values: dict[str, Any]) -> Any:
-    """A record of the fields this version knows."""
-    names = {f.name for f in dataclasses.fields(cls)}
-    return cls(**{name: value for name, value in values.items() if name in names})
+    """A record of the fields this version knows.
+
+    Raises:
+        TypeError: If one is missing, or of another kind than it is written as.
+    """
+    kinds = _KINDS[cls]
+    known = {name: value for name, value in values.items() if name in kinds}
+    for name, value in known.items():
+        if not isinstance(value, kinds[name]):
+            raise TypeError(name)
+    return cls(**known)

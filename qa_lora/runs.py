@@ -12,6 +12,7 @@ A run is a folder; everything about it is read from there, by any process, at an
     checkpoint.previous/  the one before
     adapter/           the adapter that is kept
     evaluations/       scored held-out rows
+    label.json         the name and the note that a person gave it
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ RunStatus: TypeAlias = Literal[
 ]
 
 CONFIG, EVENTS, STOP = "config.yaml", "events.jsonl", "stop-requested"
+TRACES = (CONFIG, EVENTS, "checkpoint", "checkpoint.previous", "adapter")
+"""A folder that holds one of these is or was a run."""
 
 
 class Run:
@@ -112,14 +115,35 @@ class Run:
             raise RunError(f"The run {self.id} is damaged: {error}") from None
 
     def events(self) -> list[Event]:
-        """All events so far; damaged lines are left out."""
-        return EventReader(self.events_path).new()
+        """All events so far; damaged lines are left out, and a log that cannot be read is none."""
+        try:
+            return EventReader(self.events_path).new()
+        except OSError:
+            return []
+
+    def damage(self) -> str:
+        """Why this folder cannot be used as a run, in a sentence; empty if it can.
+
+        Files of which only their kind is looked at may be damaged inside; who reads them says so.
+        """
+        if self.path.is_symlink():
+            return "The run's folder is a link to another place."
+        for name, needed in ((CONFIG, True), (EVENTS, False)):
+            path = self.path / name
+            if path.is_symlink():
+                return f"{name} is a link to another place."
+            if not path.is_file() and (needed or path.exists()):
+                return f"{name} is {'no file' if path.exists() else 'missing'}."
+        return ""
 
     def status(self) -> RunStatus:
         """Derived from the last word of the log and from whether the process lives."""
-        if not (self.path / CONFIG).is_file():
+        if self.damage():
             return "damaged"
-        last, alive = last_word(self.events_path), self.alive()
+        try:
+            last, alive = last_word(self.events_path), self.alive()
+        except OSError:  # a log that may not be read
+            return "damaged"
         if alive and turns.has_ticket(self.path):
             return "waiting"
         if alive and not isinstance(last, (Finished, Failed)):
@@ -289,12 +313,26 @@ def find(name: str | Path, runs_dir: str | Path) -> Run:
 
 
 def list_runs(runs_dir: str | Path) -> list[Run]:
-    """All runs in a folder, newest first."""
+    """All runs in a folder, newest first; damaged ones, too."""
     try:
-        paths = [path.parent for path in Path(runs_dir).glob(f"*/{CONFIG}")]
+        with os.scandir(runs_dir) as entries:
+            # What is hidden is no run, but the trash, for example. A name that is not UTF-8, or has
+            # line breaks in it, can be neither shown nor said.
+            names = [
+                each.name
+                for each in entries
+                if each.name[0] != "." and each.name.isprintable() and each.is_dir()
+            ]
     except OSError:
         return []
-    return [Run(path) for path in sorted(paths, key=lambda path: path.name, reverse=True)]
+    runs_dir = Path(runs_dir)
+    return [Run(runs_dir / name) for name in sorted(names, reverse=True) if _is_run(runs_dir, name)]
+
+
+def _is_run(runs_dir: Path, name: str) -> bool:
+    """Whether a folder is a run, or was one before it was damaged."""
+    folder = os.path.join(runs_dir, name)  # noqa: PTH118 - a list of 1,000 is made twice a second
+    return any(os.path.lexists(f"{folder}{os.sep}{each}") for each in TRACES)
 
 
 def active_run(runs_dir: str | Path) -> Run | None:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unicodedata import category
 
 from rich.console import Console
@@ -33,13 +33,14 @@ from qa_lora.events import (
 )
 from qa_lora.report import LABELS, Report, beside, headline
 from qa_lora.report.verdict import verdict
-from qa_lora.runs import Run, place
+from qa_lora.runs import Run
 from qa_lora.turns import ordinal
 
 if TYPE_CHECKING:
     from qa_lora.data.report import DataReport
     from qa_lora.estimate import Estimate
     from qa_lora.hub_downloads import Download
+    from qa_lora.run_summaries import RunSummary
 
 __all__ = [
     "Bar",
@@ -57,7 +58,6 @@ __all__ = [
     "show_scores",
     "show_table",
     "silence",
-    "summary",
 ]
 
 PLAIN_LINES = 20
@@ -373,26 +373,6 @@ def show_place(run: Run, place: int, *, quiet: bool = False) -> None:
     say(f"The run {run.id} is {ordinal(place)} in line; Ctrl-C cancels it.", quiet=quiet)
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """A run in one row: id, status, steps and scores, as far as they are known."""
-    values: dict[str, Any] = {"run": run.id, "status": run.status(), "path": str(run.path)}
-    if values["status"] == "waiting":
-        values["place"] = place(run)
-    for event in run.events():
-        match event:
-            case Started():
-                values["total_steps"] = event.total_steps
-            case Step():
-                values["step"] = event.step
-            case Finished():
-                values["validation_loss"] = event.validation_loss
-            case Scored():
-                values["headline"] = headline(event)
-            case _:
-                pass
-    return values
-
-
 def show_estimate(found: Estimate, *, quiet: bool = False) -> None:
     """What a training needs: memory by parts, then time."""
     if quiet:
@@ -410,18 +390,34 @@ def show_estimate(found: Estimate, *, quiet: bool = False) -> None:
     )
 
 
-def show_runs(found: Sequence[Mapping[str, Any]], runs_dir: Path, *, quiet: bool = False) -> None:
+def show_runs(found: Sequence[RunSummary], runs_dir: Path, *, quiet: bool = False) -> None:
     """The table of runs."""
     if quiet:
         return
     if not found:
         say(f"There are no runs in {runs_dir} yet; qa-lora demo makes one.")
         return
-    table = Table("run", "status", "steps", "scores", box=None)
+    # Ids are there to be copied: the other columns give way.
+    widest = max(len(row.id) for row in found)
+    table = Table(Column("run", no_wrap=True, min_width=widest), "name", "status", "data", box=None)
+    for title in ("steps", "val. loss", "ROUGE-L", "time"):
+        table.add_column(title, justify="right")
     for row in found:
-        steps = f"{row.get('step', 0)}/{row.get('total_steps', '?')}"
-        line = f" ({ordinal(row['place'])})" if row.get("place") else ""
-        table.add_row(row["run"], row["status"] + line, steps, row.get("headline", ""))
+        line = f" ({ordinal(row.place)})" if row.place else ""
+        steps = f"{row.step or 0}/{row.total_steps if row.total_steps is not None else '?'}"
+        loss, base, tuned = (
+            "" if value is None else f"{value:.{places}f}"
+            for value, places in (
+                (row.best_validation_loss, 4), (row.rouge_base, 2), (row.rouge_tuned, 2),
+            )
+        )  # fmt: skip
+        scores = f"{base} -> {tuned}" if base else ""
+        took = "" if row.seconds is None else f"{row.seconds:.0f} s"
+        status = f"{row.status}{line}"
+        if row.damage:
+            status += f": {_tame(row.damage)}"
+        cells = (row.id, _tame(row.title), status, _tame(row.data), steps, loss, scores, took)
+        table.add_row(*map(Text, cells))
     _out.print(table)
 
 

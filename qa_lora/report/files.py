@@ -115,7 +115,8 @@ def save_report(report: Report, folder: Path) -> Report:
 
 def _reserve(folder: Path) -> int:
     """Take the next number; its still empty Parquet file keeps others from taking it too."""
-    folder.mkdir(parents=True, exist_ok=True)
+    # Not the run's folder: it may have been moved to the trash while its answers were scored.
+    folder.mkdir(exist_ok=True)
     taken = [int(path.stem) for path in folder.iterdir() if path.stem.isdecimal()]
     number = max(taken, default=0) + 1
     while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
 from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
 from qa_lora.ui.publish import build_publish, wire_publish
+from qa_lora.ui.runs import build_runs, wire_runs
 from qa_lora.ui.theme import STYLES, make_theme
 from qa_lora.ui.train import build_train
 from qa_lora.ui.train_events import show_run, shown_by, wire_train
@@ -54,42 +56,50 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
                 compare = build_compare(tab)
             with gr.Tab("Evaluate", id="evaluate") as tab:
                 evaluate = build_evaluate(tab)
-            with gr.Tab("Publish", id="publish"):
+            with gr.Tab("Runs", id="runs") as tab:
+                runs_tab = build_runs(tab)
                 publish = build_publish()
         clock = gr.Timer(POLL_SECONDS)
-        seen = gr.State("")
+        seen = gr.State(("", ""))
 
-        def look(run_id: str | None, log: bool, smoothing: float, before: str) -> dict[Any, Any]:
+        def look(
+            run_id: str | None, log: bool, smoothing: float, before: tuple[str, str]
+        ) -> dict[Any, Any]:
             """What changed since this page looked last."""
-            choices = run_choices(engine)
-            ids = [value for _, value in choices]
-            gone = run_id not in ids
-            run_id = choose_run(engine, None) if gone else run_id
             run = engine.find(run_id)
+            gone = run is None and bool(run_id or engine.listed())
+            if gone:
+                run_id = choose_run(engine, None)
+                run = engine.find(run_id)
+            choices = run_choices(engine, run_id)
             version = engine.followers.progress(run).version if run else 0
             light = light_html(engine)
             asked = bool(run and run.stop_requested())
             alive = bool(run and run.alive())
+            # What stands in the selector is long: it is sent only if that itself has changed.
+            offered = sha256(repr(choices).encode("utf-8", "replace")).hexdigest()
             now = repr(
-                (run_id, choices, version, light, engine.device, log, smoothing, asked, alive)
+                (run_id, offered, version, light, engine.device, log, smoothing, asked, alive)
             )
-            if now == before:
+            if now == before[0]:
                 return {seen: gr.skip()}
+            news: dict[str, Any] = {} if offered == before[1] else {"choices": choices}
+            # The value only if it must be another one: the visitor may be choosing just now.
+            news |= {"value": run_id} if gone else {}
             return {
-                # The value only if it must be another one: the visitor may be choosing just now.
-                header.run: gr.Dropdown(choices=choices, **({"value": run_id} if gone else {})),
+                header.run: gr.Dropdown(**news) if news else gr.skip(),
                 header.viewed: run_id,
                 header.light: light,
                 header.device: device_html(engine),
                 **show_run(engine, train, run_id, log, smoothing),
-                seen: now,
+                seen: (now, offered),
             }
 
         def open_page(remembered: object, log: bool, smoothing: float) -> dict[Any, Any]:
             """A page opens, anew or again: find the run it showed."""
             run_id = choose_run(engine, remembered)
-            chosen = gr.Dropdown(choices=run_choices(engine), value=run_id)
-            return {**look(run_id, log, smoothing, ""), header.run: chosen}
+            chosen = gr.Dropdown(choices=run_choices(engine, run_id), value=run_id)
+            return {**look(run_id, log, smoothing, ("", "")), header.run: chosen}
 
         view = [train.log, train.smoothing]
         shown = [
@@ -114,7 +124,8 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         demo.unload(wire_compare(engine, header, compare, downloads))
         wire_evaluate(engine, header, evaluate, downloads)
         wire_publish(engine, header, publish)
+        wire_runs(engine, header, tabs, runs_tab, downloads, train, refresh)
         train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)
         train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)
-        train.publish.click(lambda: gr.Tabs(selected="publish"), None, tabs, **quiet)
+        train.publish.click(lambda: gr.Tabs(selected="runs"), None, tabs, **quiet)
     return demo

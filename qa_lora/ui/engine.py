@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lora import runs, turns
+from qa_lora import runs, trash, turns
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
 from qa_lora.fetching import base_commit, download_of
 from qa_lora.hub_downloads import Download
+from qa_lora.labels import LABEL, read_label
 from qa_lora.locate import same_base
+from qa_lora.run_summaries import RunSummary, Summaries, state_of
 from qa_lora.ui.jobs import Job, Order, work
 from qa_lora.ui.line import Line, Ticket
 from qa_lora.ui.resident import Resident
@@ -42,6 +44,13 @@ class Listed:
     run: runs.Run
     status: runs.RunStatus
     alive: bool
+    title: str = ""
+    """What a person called it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called on the page."""
+        return f"{self.title} ({self.run.id})" if self.title else self.run.id
 
 
 class Engine:
@@ -65,7 +74,8 @@ class Engine:
         self._resident = Resident(runs_dir)
         self._splits: dict[str, DataSplit] = {}
         self._listed: tuple[float, list[Listed]] = (0.0, [])
-        self._statuses: dict[str, tuple[tuple[int, int], runs.RunStatus]] = {}
+        self._looks: dict[str, tuple[object, Listed]] = {}
+        self._summaries = Summaries()
         self._waiting: list[str] = []
         self._lock = threading.Lock()
         self._starting = threading.Lock()
@@ -90,6 +100,7 @@ class Engine:
             import qa_lora.evaluation  # noqa: F401
 
             self.warm = True
+        self.rows()  # many runs are read before their table is asked for
 
     def listed(self) -> list[Listed]:
         """All runs, newest first; looked up at most twice a second, however many pages ask."""
@@ -98,6 +109,9 @@ class Engine:
             if now - self._listed[0] > 0.5:
                 found = [self._look(run) for run in runs.list_runs(self.runs_dir)]
                 self._listed = (now, found)
+                if len(self._looks) > len(found):  # some are gone
+                    here = {item.run.id for item in found}
+                    self._looks = {k: v for k, v in self._looks.items() if k in here}
                 waiting = any(item.status == "waiting" for item in found)
                 line = turns.in_line(self.runs_dir) if waiting else []
                 self._waiting = [folder.name for folder in line]
@@ -106,20 +120,68 @@ class Engine:
     def _look(self, run: runs.Run) -> Listed:
         """Status and life of a run; the status of one that rests is read once."""
         alive = run.alive()
+        state = state_of(run, runs.EVENTS, runs.CONFIG, LABEL)
+        known = self._looks.get(run.id)
+        if known is not None and known[0] == state and not (alive or known[1].alive):
+            return known[1]
         try:
-            stat = run.events_path.stat()
-            key = (stat.st_mtime_ns, stat.st_size)
-        except OSError:
-            key = (0, 0)
-        known = self._statuses.get(run.id)
-        if alive or known is None or known[0] != key:
-            status = run.status()
-            if alive:
-                self._statuses.pop(run.id, None)
-            else:
-                self._statuses[run.id] = (key, status)
-            return Listed(run, status, alive)
-        return Listed(run, known[1], False)
+            title = read_label(run.path).title
+        except RunError:  # a damaged one is said in the table of runs
+            title = ""
+        listed = Listed(run, run.status(), alive, title)
+        self._looks[run.id] = state, listed
+        return listed
+
+    def rows(self) -> list[RunSummary]:
+        """A row a run, newest first."""
+        return self._summaries.rows((item.run, item.status) for item in self.listed())
+
+    def name(self, run_id: str) -> str:
+        """What a run is called on the page."""
+        names = (item.name for item in self.listed() if item.run.id == run_id)
+        return next(names, run_id)
+
+    def delete(self, run: runs.Run) -> None:
+        """Move a run to the trash; who has its adapter in memory may go on with that.
+
+        Raises:
+            RunError: If the run is at work, waits, or is being scored.
+        """
+        for job in list(self.jobs.values()):
+            if job.busy and run.id in (job.run_id, *job.adapters):
+                raise RunError(
+                    f"The run {run.id} is being scored, so it is not deleted.",
+                    "Wait for the scoring, or cancel it.",
+                )
+        trash.delete(run)
+        self.forget_list()
+
+    def trashed(self) -> list[runs.Run]:
+        """The deleted runs, newest first."""
+        return trash.in_trash(self.runs_dir)
+
+    def restore(self, name: str) -> runs.Run:
+        """Take a run out of the trash.
+
+        Raises:
+            RunError: If it is not there, or cannot be moved.
+        """
+        if name not in [run.id for run in self.trashed()]:
+            raise RunError(f"There is no run {name} in the trash.")
+        run = trash.restore(name, self.runs_dir)
+        self.forget_list()
+        return run
+
+    def empty_trash(self) -> int:
+        """Delete the runs in the trash for good; how many those were.
+
+        Raises:
+            RunError: If some of them cannot be deleted.
+        """
+        gone = 0
+        for run in self.trashed():
+            gone += trash.empty(self.runs_dir, only=run)
+        return gone
 
     def forget_list(self) -> None:
         """Look at the disk again the next time: a run was just made."""
@@ -297,6 +359,6 @@ class Engine:
             job = self.jobs.get(run.id)
             if job is not None and job.busy:
                 raise RunError(f"The run {run.id} is being scored already.")
-            job = self.jobs[run.id] = Job(run.id)
+            job = self.jobs[run.id] = Job(run.id, adapters=order.adapters)
         threading.Thread(target=work, args=(self, job, run, order), daemon=True).start()
         return job

@@ -14,6 +14,8 @@ from qa_lora.ui.engine import Engine, Listed
 
 __all__ = ["Header", "build_header", "choose_run", "device_html", "light_html", "run_choices"]
 
+MOST_OFFERED = 200
+"""Runs in the selector: a page gets all of them again when one changes."""
 _BRAND = "<h1>QA <span>LoRA</span></h1>"
 
 
@@ -56,16 +58,27 @@ def build_header(engine: Engine) -> Header:
     return Header(run, device, light, remembered, gr.State(""))
 
 
-def run_choices(engine: Engine) -> list[tuple[str, str]]:
-    """The runs as (label, id), newest first; a label says what is unusual about a run."""
-    return [(_label(engine, item), item.run.id) for item in engine.listed()] or [("no run yet", "")]
+def run_choices(engine: Engine, chosen: str | None = None) -> list[tuple[str, str]]:
+    """The runs as (label, id), newest first; a label says what is unusual about a run.
+
+    Args:
+        engine: What the server holds.
+        chosen: A run that is offered, too, if it is none of the :data:`MOST_OFFERED` newest. An
+            older one is opened from the Runs tab, or by its id.
+    """
+    offered = [
+        item
+        for place, item in enumerate(engine.listed())
+        if place < MOST_OFFERED or item.alive or item.run.id == chosen
+    ]
+    return [(_label(engine, item), item.run.id) for item in offered] or [("no run yet", "")]
 
 
 def _label(engine: Engine, item: Listed) -> str:
     if item.status == "finished":
-        return item.run.id
+        return item.name
     place = engine.place(item.run)
-    return f"{item.run.id} · {item.status}{f' ({ordinal(place)})' if place else ''}"
+    return f"{item.name} · {item.status}{f' ({ordinal(place)})' if place else ''}"
 
 
 def choose_run(engine: Engine, remembered: object) -> str:

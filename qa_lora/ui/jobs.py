@@ -50,6 +50,8 @@ class Job:
     number: int | None = None
     """Of its evaluation, once that is written; None if it was stopped too early for one."""
     error: str = ""
+    adapters: tuple[str, ...] = ()
+    """Ids of further runs whose adapters are scored, too."""
     stop: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set when somebody cancels it."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from qa_lora import runs
+from qa_lora.errors import RunError
 from qa_lora.locate import same_base
 
 if TYPE_CHECKING:
@@ -92,8 +93,13 @@ class Resident:
         if held is None or held.run is None:
             return None
         config = run.config()
-        fits = same_base(held.base, config.model)
-        return held if fits and held.run.config().precision == config.precision else None
+        if not same_base(held.base, config.model):
+            return None
+        try:
+            precision = held.run.config().precision
+        except RunError:  # that run was deleted, or damaged, since
+            return None
+        return held if precision == config.precision else None
 
     def _put_on(self, answerer: Answerer, name: str, other: runs.Run | str, replace: bool) -> None:
         """Load a further adapter, or a newer state of it."""

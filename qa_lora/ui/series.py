@@ -146,7 +146,10 @@ class Followers:
         with self._lock:
             known = self._known.pop(run.id, None)
             reader, progress = known or (EventReader(run.events_path), Progress())
-            new = reader.new()
+            try:
+                new = reader.new()
+            except OSError:  # a damaged run: a folder in place of its log, or a file of others
+                new = []
             if reader.restarted:
                 progress = Progress(version=progress.version + 1)
             for event in new:

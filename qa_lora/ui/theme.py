@@ -7,7 +7,10 @@ from typing import Any
 
 __all__ = ["STYLES", "make_theme"]
 
-STYLES = [Path(__file__).with_name(name) for name in ("style.css", "evaluate.css", "publish.css")]
+STYLES = [
+    Path(__file__).with_name(name)
+    for name in ("style.css", "evaluate.css", "runs.css", "publish.css")
+]
 
 
 def make_theme() -> Any:

@@ -20,7 +20,7 @@ from qa_lora.ui.series import Progress
 from qa_lora.ui.train import COLUMNS, TrainTab
 from qa_lora.ui.words import note
 
-__all__ = ["show_run", "shown_by", "wire_train"]
+__all__ = ["resume_run", "show_run", "shown_by", "stop_run", "wire_train"]
 
 Update = dict[Any, Any]
 HEARD = """() => { const slot = document.getElementById("slot"); if (!slot) return;
@@ -30,6 +30,29 @@ COPY = """async (text) => { if (!text) return;
   try { await navigator.clipboard.writeText(text); } catch {
     const area = document.createElement("textarea"); area.value = text;
     document.body.append(area); area.select(); document.execCommand("copy"); area.remove(); } }"""
+
+
+def stop_run(engine: Engine, run_id: str | None) -> str:
+    """Ask the training of a run to stop; why that cannot be, if it cannot."""
+    run = engine.find(run_id)
+    try:
+        if run is not None:
+            runs.stop(run)
+    except QALoRAError as error:
+        return str(error)
+    return ""
+
+
+def resume_run(engine: Engine, run_id: str | None) -> str:
+    """Go on with a run; why that cannot be, if it cannot."""
+    run = engine.find(run_id)
+    try:
+        if run is not None:
+            runs.resume(run)
+    except QALoRAError as error:
+        return str(error)
+    engine.forget_list()
+    return ""
 
 
 def show_run(
@@ -98,22 +121,13 @@ def wire_train(
         return {tab.message: "", header.run: chosen, header.remembered: run.id}
 
     def stop(run_id: str | None) -> Update:
-        run = engine.find(run_id)
-        try:
-            if run is not None:
-                runs.stop(run)
-        except QALoRAError as error:
-            return {tab.message: note(str(error), "warn")}
+        if refused := stop_run(engine, run_id):
+            return {tab.message: note(refused, "warn")}
         return {tab.message: "", tab.stop: gr.Button(interactive=False)}
 
     def resume(run_id: str | None) -> Update:
-        run = engine.find(run_id)
-        try:
-            if run is not None:
-                runs.resume(run)
-        except QALoRAError as error:
-            return {tab.message: note(str(error), "warn")}
-        engine.forget_list()
+        if refused := resume_run(engine, run_id):
+            return {tab.message: note(refused, "warn")}
         return {tab.message: "", tab.resume: gr.Button(visible=False)}
 
     def on_preset(preset: str, model: str, data: str) -> Update:

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from qa_lora.report.leaderboard import Board, Leaderboard, Standing
+from qa_lora.run_summaries import setting_text
 from qa_lora.ui import charts
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate.charts import COLOURS, Curve, curves_chart
@@ -120,7 +121,7 @@ def _row(
         else ""
     )
     settings = "".join(
-        f"<td>{escape(_value(values.get(each.run.id)))}</td>" for values in differing.values()
+        f"<td>{escape(setting_text(values.get(each.run.id)))}</td>" for values in differing.values()
     )
     chosen = ' class="in-view"' if each.run.id == in_view else ""
     return (
@@ -136,17 +137,6 @@ def _number(value: float | None) -> str:
 
 def _setting(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text if len(text) <= 60 else f"{text[:58]}…"
 
 
 def _label(board: Board) -> str:

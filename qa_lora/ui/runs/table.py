@@ -1,0 +1,80 @@
+"""The table of runs, as the native component takes it, and the line above it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from qa_lora.run_summaries import RunSummary
+from qa_lora.turns import ordinal
+
+__all__ = ["HEADERS", "KINDS", "WIDTHS", "count_html", "run_id_of", "status_text", "table_value"]
+
+_COLUMNS = (
+    ("Run", "str", 255),
+    ("Status", "str", 115),
+    ("Model", "str", 80),
+    ("Data", "str", 80),
+    ("Step", "number", 65),
+    ("Of", "number", 60),
+    ("Best val. loss", "number", 120),
+    ("ROUGE-L base", "number", 140),
+    ("tuned", "number", 75),
+    ("Gain", "number", 75),
+    ("Seconds", "number", 90),
+    ("Settings", "str", 420),
+    ("Id", "str", 260),
+)
+HEADERS = [name for name, _, _ in _COLUMNS]
+KINDS = [kind for _, kind, _ in _COLUMNS]
+"""Numbers stay numbers, so that the table's own sorting sorts them as such."""
+WIDTHS = [width for _, _, width in _COLUMNS]
+
+
+def table_value(rows: Sequence[RunSummary]) -> dict[str, Any]:
+    """The table; the last cell of a row is the run's id."""
+    # Without a row the component shows none of its headers either.
+    return {"headers": HEADERS, "data": [_cells(row) for row in rows] or [[None] * len(HEADERS)]}
+
+
+def run_id_of(row: object) -> str:
+    """The id in a row that a browser says was clicked; "" in anything else."""
+    if isinstance(row, list) and len(row) == len(HEADERS) and isinstance(row[-1], str):
+        return row[-1]
+    return ""
+
+
+def status_text(row: RunSummary) -> str:
+    """How it stands, in a word or two."""
+    if row.status == "running" and row.total_steps:
+        return f"running {min(1.0, (row.step or 0) / row.total_steps):.0%}".replace("%", " %")
+    return f"{row.status} ({ordinal(row.place)})" if row.place else row.status
+
+
+def _cells(row: RunSummary) -> list[Any]:
+    return [
+        row.name, status_text(row), row.model, row.data, row.step, row.total_steps,
+        _rounded(row.best_validation_loss, 4), _rounded(row.rouge_base, 3),
+        _rounded(row.rouge_tuned, 3), _rounded(row.gain, 3), _rounded(row.seconds, 0),
+        row.settings, row.id,
+    ]  # fmt: skip
+
+
+def _rounded(value: float | None, places: int) -> float | None:
+    return None if value is None else round(value, places) if places else round(value)
+
+
+def count_html(shown: int, rows: Sequence[RunSummary]) -> str:
+    """How many runs there are, by status, and how many of them are shown."""
+    if not rows:
+        return (
+            '<div class="empty"><b>No runs yet</b>Press Start in the Train tab: each training '
+            "becomes a run, and stands here with its settings, losses and scores.</div>"
+        )
+    counts = Counter(row.status for row in rows)
+    parts = ", ".join(f"{number:,} {status}" for status, number in counts.most_common())
+    of = f"{shown:,} of {len(rows):,}" if shown != len(rows) else f"{shown:,}"
+    runs = f"{of} run{'s' * (len(rows) != 1)}"
+    none = " None is like that: change the filter." if not shown else ""
+    return f'<p class="subdued" role="status">{runs} shown. In all: {parts}.{none}</p>'
