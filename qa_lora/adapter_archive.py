@@ -11,7 +11,7 @@ from typing import IO
 
 from qa_lora.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from qa_lora.adapter_weights import PICKLES, without_weights
-from qa_lora.errors import ModelError, shorten
+from qa_lora.errors import ModelError, quoted
 
 __all__ = ["choose_folder", "unpack"]
 
@@ -79,7 +79,7 @@ def choose_folder(names: Sequence[str], what: str) -> str:
             hint = "It looks like a whole model: that is a base to train on, not an adapter."
         elif pickles:
             hint = (
-                f"{shorten(pickles[0])} is a pickle, which can run code and is not read: save the "
+                f"{quoted(pickles[0])} is a pickle, which can run code and is not read: save the "
                 "adapter again with save_pretrained(folder, safe_serialization=True)."
             )
         else:
@@ -88,7 +88,7 @@ def choose_folder(names: Sequence[str], what: str) -> str:
     near = [name for name in found if name.count("/") == found[0].count("/")]
     if len(near) > 1:
         raise ModelError(
-            f"{what} holds several adapters: {shorten(near[0])}, {shorten(near[1])}.",
+            f"{what} holds several adapters: {quoted(near[0])}, {quoted(near[1])}.",
             "Give the folder of one.",
         )
     return found[0].removesuffix(ADAPTER_CONFIG)
@@ -106,7 +106,7 @@ def _checked(entries: Sequence[zipfile.ZipInfo], what: str) -> dict[str, zipfile
     for entry in entries:
         # orig_filename is what stands there: the other one ends at the first zero byte.
         name = entry.orig_filename.replace("\\", "/")
-        shown = shorten(ascii(entry.orig_filename), 60)
+        shown = quoted(ascii(entry.orig_filename), 60)
         parts = name.rstrip("/").split("/")
         if name.startswith("/") or ":" in parts[0] or "\0" in name:
             raise _refused(what, f"the path {shown} leads out of it", "unsafe")

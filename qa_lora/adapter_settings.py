@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from qa_lora.catalog import POCKET
-from qa_lora.errors import ModelError, shorten
+from qa_lora.errors import ModelError, quoted
 
 __all__ = [
     "ADAPTER_CONFIG",
@@ -71,6 +71,10 @@ def base_of(settings: Mapping[str, Any], what: str) -> str:
             f"{what} does not name its base model.",
             f"Write it into {ADAPTER_CONFIG} as base_model_name_or_path.",
         )
+    if not base.isprintable() or len(base) > 1000:
+        raise ModelError(
+            f"{what} names as its base model {quoted(base)}.", "No model is called so."
+        )
     # Where this package lay when the adapter was made, on whatever system that was.
     for path in (PurePosixPath(base), PureWindowsPath(base)):
         if path.parts[-2:] == ("bundled", POCKET):
@@ -90,20 +94,20 @@ def check_settings(settings: Mapping[str, Any], what: str) -> None:
     """
     kind = settings.get("peft_type")
     if kind != "LORA":
-        raise ModelError(f"{what} is of the kind {_quoted(kind)}, not LoRA.", "Use a LoRA adapter.")
+        raise ModelError(f"{what} is of the kind {quoted(kind)}, not LoRA.", "Use a LoRA adapter.")
     task = settings.get("task_type")
     if task not in (None, TASK):
         raise ModelError(
-            f"{what} was made for the task {_quoted(task)}, not for {TASK}.",
+            f"{what} was made for the task {quoted(task)}, not for {TASK}.",
             "Use an adapter of an encoder-decoder model.",
         )
     _check_no_code(settings, what)
     start = settings.get("init_lora_weights", True)
     changes = [
-        f"init_lora_weights={_quoted(start)}"
+        f"init_lora_weights={quoted(start)}"
         if isinstance(start, str) and start not in KEEPS_BASE
         else "",
-        f"bias={_quoted(settings.get('bias'))}" if settings.get("bias", "none") != "none" else "",
+        f"bias={quoted(settings.get('bias'))}" if settings.get("bias", "none") != "none" else "",
         "kasa_config" if settings.get("kasa_config") else "",
         "layer_replication" if settings.get("layer_replication") else "",
     ]
@@ -144,7 +148,7 @@ def _check_rank(settings: Mapping[str, Any], what: str) -> None:
     for rank in ranks:
         if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
             raise ModelError(
-                f"{what} has the rank {_quoted(rank)}.", "A rank is a whole number of 1 or more."
+                f"{what} has the rank {quoted(rank)}.", "A rank is a whole number of 1 or more."
             )
 
 
@@ -165,10 +169,6 @@ def _check_patterns(settings: Mapping[str, Any], what: str) -> None:
         if many or len(text) > 1000 or re.search(r"\)[*+{]", plain):
             raise ModelError(
                 f"{what} picks its layers by a pattern that could take for ever to match: "
-                f"{_quoted(text)}.",
+                f"{quoted(text)}.",
                 "Name the layers in target_modules as a list.",
             )
-
-
-def _quoted(value: Any) -> str:
-    return shorten(" ".join(str(value).split()), 60)

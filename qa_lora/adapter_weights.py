@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.adapter_settings import ADAPTER_WEIGHTS
-from qa_lora.errors import ModelError, shorten
+from qa_lora.errors import ModelError, quoted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,6 +36,9 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Number formats of weights."""
+
+EMBEDDINGS = ("shared.weight", "embed_tokens.weight", "lm_head.weight", "base_layer.weight")
+"""Ends of the names of weights that peft may save of the base itself."""
 
 LARGEST_HEAD = 50 * 2**20
 
@@ -84,7 +87,7 @@ def read_head(folder: Path, what: str) -> dict[str, Tensor]:
     for name, entry in head.items():
         found[name], first, last = _tensor(name, entry, what)
         if last - first != found[name].numbers * BYTES[found[name].dtype]:
-            raise _damaged(what, f"the size of {shorten(name)} is wrong")
+            raise _damaged(what, f"the size of {quoted(name)} is wrong")
         end = max(end, last)
     if not found:
         raise _damaged(what, "it holds no weights")
@@ -101,10 +104,10 @@ def _tensor(name: str, entry: Any, what: str) -> tuple[Tensor, int, int]:
     except (TypeError, KeyError, ValueError):
         whole = False
     if not whole:
-        raise _damaged(what, f"what it says about {shorten(name)} makes no sense")
+        raise _damaged(what, f"what it says about {quoted(name)} makes no sense")
     if dtype not in BYTES:
         raise ModelError(
-            f"{what} has numbers of the kind {shorten(str(dtype), 20)} in {shorten(name)}, which "
+            f"{what} has numbers of the kind {quoted(str(dtype), 20)} in {quoted(name)}, which "
             "are no weights of LoRA.",
             "Save it in float32, bfloat16 or float16.",
         )
@@ -129,7 +132,7 @@ def without_weights(names: Iterable[str], what: str) -> ModelError:
             "Only safetensors is read; weights in .bin files are pickles, which can run code.",
         )
     return ModelError(
-        f"{what} has no {ADAPTER_WEIGHTS}; {shorten(pickles[0])} is a pickle, which can run code, "
+        f"{what} has no {ADAPTER_WEIGHTS}; {quoted(pickles[0])} is a pickle, which can run code, "
         "and is not read.",
         "Save it again with save_pretrained(folder, safe_serialization=True).",
     )
@@ -154,7 +157,7 @@ def check_sizes(settings: Mapping[str, Any], head: Mapping[str, Tensor], what: s
     if not found and not any("lora_" in name for name in head):
         raise ModelError(
             f"{what} is no LoRA adapter: its {ADAPTER_WEIGHTS} holds no LoRA matrices, but such as "
-            f"{shorten(next(iter(head)))}.",
+            f"{quoted(next(iter(head)))}.",
             "Save the adapter with PeftModel.save_pretrained, not the whole model.",
         )
     wrong = sorted(found - ranks)
@@ -187,16 +190,21 @@ def check_fit(
         "unknown": sorted(set(head) - set(expected)),
     }
     for problem, keys in problems.items():
+        if problem == "unknown" and any(key.endswith(EMBEDDINGS) for key in keys):
+            hint = (
+                "It holds the base model's own embeddings as well: save it again with "
+                "save_pretrained(folder, save_embedding_layers=False)."
+            )
         if keys:
             raise ModelError(
                 f"{what} does not fit the base model {names}: {len(keys)} of its tensors "
-                f"{'is' if len(keys) == 1 else 'are'} {problem}, such as {shorten(keys[0], 120)}.",
+                f"{'is' if len(keys) == 1 else 'are'} {problem}, such as {quoted(keys[0], 120)}.",
                 hint,
             )
     for name, shape in expected.items():
         if head[name].shape != tuple(shape):
             raise ModelError(
-                f"{what} does not fit the base model {names}: {shorten(name, 120)} has the shape "
+                f"{what} does not fit the base model {names}: {quoted(name, 120)} has the shape "
                 f"{_times(head[name].shape)}, and there it would be {_times(shape)}.",
                 hint,
             )
@@ -217,7 +225,7 @@ def check_finite(folder: Path, what: str) -> None:
         raise _damaged(what, str(error).splitlines()[0].rstrip(".")) from None
     if bad is not None:
         raise ModelError(
-            f"{what} is broken: {shorten(bad, 120)} holds NaN or infinity.",
+            f"{what} is broken: {quoted(bad, 120)} holds NaN or infinity.",
             "Its training went wrong; use one from before that.",
         )
 

@@ -133,8 +133,9 @@ def add_adapter(model: PeftModel, folder: str | Path, slot: str) -> None:
         with _explained(folder, model.get_base_model().name_or_path):
             model.add_adapter(slot, PeftConfig.from_pretrained(folder, inference_mode=True))
             with _strangers_aside(model, slot):
-                model.load_adapter(folder, slot, torch_device=str(model.device))
+                # Before it is loaded: a name of the base's own weights would overwrite them.
                 _check_keys(model, folder, slot)
+                model.load_adapter(folder, slot, torch_device=str(model.device))
     except BaseException:
         remove_adapter(model, slot)
         raise

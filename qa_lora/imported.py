@@ -33,7 +33,7 @@ from qa_lora.adapter_weights import (
 )
 from qa_lora.catalog import HUB_ID
 from qa_lora.checksums import CHECKSUMS, find_damage, write_checksums
-from qa_lora.errors import ModelError, RunError, first_line, shorten
+from qa_lora.errors import ModelError, RunError, first_line, quoted
 from qa_lora.files import sync
 
 __all__ = [
@@ -95,6 +95,11 @@ class Imported:
     numbers: int
     """Parameters of the adapter."""
 
+    def made_of(self) -> str:
+        """Rank, scale, layers and what is special about it, in a few words."""
+        special = f", {self.variant}" if self.variant else ""
+        return f"r {self.r}, alpha {self.alpha:g}, on {self.targets}{special}"
+
     def summary(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {**asdict(self), "folder": str(self.folder)}
@@ -127,7 +132,7 @@ def import_adapter(
     """
     if name and (not NAME.fullmatch(name) or name in TAKEN):
         raise RunError(
-            f"An adapter cannot be called {shorten(name)}.",
+            f"An adapter cannot be called {quoted(name)}.",
             "Use letters, digits, dots, dashes and underscores, 80 at most; not base or tuned.",
         )
     root = Path(runs_dir) / FOLDER
@@ -183,7 +188,7 @@ def remove_imported(name: str, runs_dir: str | Path) -> None:
     """
     folder = imported_folder(name, runs_dir)
     if folder is None:
-        raise RunError(f"There is no imported adapter named {shorten(str(name))}.")
+        raise RunError(f"There is no imported adapter named {quoted(str(name))}.")
     try:
         gone = Path(tempfile.mkdtemp(prefix=".in-", dir=folder.parent))
         folder.rename(gone / "gone")
@@ -221,15 +226,15 @@ def _fetch(
         else:
             places = "a folder, a .zip file, or " if folders_allowed else ""
             raise ModelError(
-                f"There is no adapter {shorten(text) or '(nothing was given)'} here, and it cannot "
+                f"There is no adapter {quoted(text) or '(nothing was given)'} here, and it cannot "
                 "be a Hub id.",
                 f"Give {places}a Hub id such as someone/adapter.",
             )
     except RuntimeError as error:  # ~nobody
-        raise ModelError(f"The adapter {shorten(text)} cannot be found: {error}.") from None
+        raise ModelError(f"The adapter {quoted(text)} cannot be found: {error}.") from None
     if revision and kind != "hub":
         raise ModelError("Only an adapter of the Hub has revisions.", "Leave the revision out.")
-    return {"kind": kind, "source": named, "revision": revision or "", "commit": commit,
+    return {"kind": kind, "source": quoted(named), "revision": revision or "", "commit": commit,
             "when": when}  # fmt: skip
 
 
@@ -289,7 +294,7 @@ def _check_base(base: str, settings: Mapping[str, Any], head: Mapping[str, Any],
 
     if is_elsewhere(base):
         raise ModelError(
-            f"{what} names as its base model the folder {shorten(base)}, which is not here.",
+            f"{what} names as its base model the folder {quoted(base)}, which is not here.",
             "Say which base it belongs on, such as google/flan-t5-base.",
         )
     empty = skeleton(base, lm_head="lm_head" in str(settings.get("trainable_token_indices")))
@@ -352,7 +357,9 @@ def _read(folder: Path) -> Imported | None:
             digest=str(known["digest"]),
             r=int(settings["r"]),
             alpha=float(settings.get("lora_alpha", 8)),
-            targets=", ".join(sorted(targets)) if isinstance(targets, list) else str(targets),
+            targets=quoted(
+                ", ".join(sorted(map(str, targets))) if isinstance(targets, list) else targets
+            ),
             variant=", ".join(name for name, has in special.items() if has),
             numbers=numbers,
         )
