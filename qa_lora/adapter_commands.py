@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from qa_lora import terminal
-from qa_lora.imported import import_adapter, list_imported, remove_imported
+from qa_lora.imported import list_imported, remove_imported
+from qa_lora.importing import import_adapter
 
 __all__ = ["add_commands"]
 
