@@ -16,9 +16,7 @@ from typing import Any
 
 from qa_lora import adapter_settings
 from qa_lora.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_settings
-from qa_lora.adapter_weights import (
-    read_head,
-)
+from qa_lora.adapter_weights import read_head
 from qa_lora.checksums import CHECKSUMS
 from qa_lora.errors import ModelError, RunError, quoted
 
@@ -26,7 +24,6 @@ __all__ = [
     "FOLDER",
     "KNOWN_FILES",
     "Imported",
-    "find_imported",
     "imported_folder",
     "list_imported",
     "read_imported",
@@ -93,12 +90,6 @@ def list_imported(runs_dir: str | Path) -> list[Imported]:
     except OSError:
         return []
     return [found for path in folders if (found := read_imported(path)) is not None]
-
-
-def find_imported(name: str | Path, runs_dir: str | Path) -> Imported | None:
-    """The one of that name; None if there is none."""
-    folder = imported_folder(name, runs_dir)
-    return None if folder is None else read_imported(folder)
 
 
 def imported_folder(name: str | Path, runs_dir: str | Path) -> Path | None:

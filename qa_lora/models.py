@@ -166,6 +166,7 @@ def skeleton(model: str, *, lm_head: bool = False) -> PreTrainedModel:
             empty = AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=False)
             if lm_head and hasattr(empty, "lm_head"):
                 empty.lm_head.weight = torch.nn.Parameter(torch.empty_like(empty.lm_head.weight))
+    empty.name_or_path = model
     return empty
 
 

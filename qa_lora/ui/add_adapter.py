@@ -63,19 +63,21 @@ def build_add_adapter(part: str) -> AddAdapter:
                 elem_id=f"{part}-base", scale=2, min_width=200,
             )  # fmt: skip
         with gr.Row(equal_height=False):
-            add = gr.Button("Add", variant="primary", elem_id=f"{part}-add", min_width=110)
+            add = gr.Button("Add", variant="primary", elem_id=f"{part}-add", scale=0, min_width=110)
             upload = gr.UploadButton(
-                "Upload a .zip…", file_types=[".zip"], elem_id=f"{part}-zip", min_width=140
-            )
+                "Upload a .zip…", file_types=[".zip"], elem_id=f"{part}-zip", scale=0,
+                min_width=170,
+            )  # fmt: skip
         message = gr.HTML("", elem_id=f"{part}-add-message", js_on_load=None)
         listed = gr.HTML(NOTHING, elem_id=f"{part}-imported", js_on_load=None)
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=False):
             which = gr.Dropdown(
-                [], label="Remove", elem_id=f"{part}-which", interactive=True, visible=False,
+                [], label="Imported adapter", show_label=False, container=False,
+                elem_id=f"{part}-which", interactive=True, visible=False,
                 allow_custom_value=True, scale=4, min_width=240,
             )  # fmt: skip
             remove = gr.Button(
-                "Remove", elem_id=f"{part}-remove", visible=False, scale=1, min_width=110
+                "Remove", elem_id=f"{part}-remove", visible=False, scale=0, min_width=110
             )
     return AddAdapter(source, name, base, add, upload, message, listed, which, remove)
 
