@@ -75,8 +75,6 @@ def import_adapter(
             f"An adapter cannot be called {quoted(name)}.",
             "Use letters, digits, dots, dashes and underscores, 80 at most; not base or tuned.",
         )
-    if base and not folders_allowed and base != POCKET and not _can_only_be_on_the_hub(base):
-        raise ModelError(f"{quoted(base)} is no Hub id.", "Name the base model by its Hub id.")
     root = Path(runs_dir) / FOLDER
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -87,7 +85,7 @@ def import_adapter(
         try:
             known = _fetch(source, staging, revision, folders_allowed)
             what = f"The adapter {known['source']}"
-            known["base"] = _check(staging, what, base)
+            known["base"] = _check(staging, what, base, folders_allowed)
             known["digest"] = _digest(staging)
             called = name or _safe_name(known["source"], known["digest"])
             (staging / SOURCE).write_text(json.dumps(known, indent=2) + "\n", "utf-8")
@@ -108,39 +106,44 @@ def _fetch(
     """Put the known files into the staging folder; where they are from."""
     when = datetime.now(timezone.utc).isoformat(timespec="seconds")
     text = str(source).strip()
-    looked_at = folders_allowed or isinstance(source, Path)
-    path = Path(text).expanduser() if text and looked_at else None
+    path = _path(text) if folders_allowed or isinstance(source, Path) else None
     kind, commit, named = "hub", "", text
-    try:
-        if path is not None and path.is_dir():
-            kind, named = "folder", path.resolve().name
-            _copy(path / _folder_in(path, f"The folder {path}"), staging)
-        elif path is not None and path.is_file():
-            kind, named = "zip", path.name
-            if path.suffix.lower() != ".zip":
-                raise ModelError(
-                    f"The file {path.name} is no adapter.",
-                    "Give an adapter's folder, a .zip of it, or a Hub id.",
-                )
-            unpack(path, staging, KNOWN_FILES)
-        elif text and HUB_ID.fullmatch(text) and "/" in text and ".." not in text:
-            from qa_lora.hub_adapter import download
+    if path is not None and path.is_dir():
+        kind, named = "folder", path.resolve().name
+        _copy(path / _folder_in(path, f"The folder {path}"), staging)
+    elif path is not None and path.suffix.lower() == ".zip":
+        kind, named = "zip", path.name
+        unpack(path, staging, KNOWN_FILES)
+    elif path is not None:
+        raise ModelError(
+            f"The file {path.name} is no adapter.",
+            "Give an adapter's folder, a .zip of it, or a Hub id.",
+        )
+    elif HUB_ID.fullmatch(text) and "/" in text and ".." not in text:
+        from qa_lora.hub_adapter import download
 
-            folder, commit = download(text, KNOWN_FILES, revision)
-            _copy(folder, staging)
-        else:
-            places = "a folder, a .zip file, or " if folders_allowed else ""
-            raise ModelError(
-                f"There is no adapter {quoted(text) or '(nothing was given)'} here, and it cannot "
-                "be a Hub id.",
-                f"Give {places}a Hub id such as someone/adapter.",
-            )
-    except RuntimeError as error:  # ~nobody
-        raise ModelError(f"The adapter {quoted(text)} cannot be found: {error}.") from None
+        folder, commit = download(text, KNOWN_FILES, revision)
+        _copy(folder, staging)
+    else:
+        places = "a folder, a .zip file, or " if folders_allowed else ""
+        raise ModelError(
+            f"There is no adapter {quoted(text) or '(nothing was given)'} here, and it cannot "
+            "be a Hub id.",
+            f"Give {places}a Hub id such as someone/adapter.",
+        )
     if revision and kind != "hub":
         raise ModelError("Only an adapter of the Hub has revisions.", "Leave the revision out.")
     return {"kind": kind, "source": quoted(named), "revision": revision or "", "commit": commit,
             "when": when}  # fmt: skip
+
+
+def _path(text: str) -> Path | None:
+    """Where a file or folder of that name is; None if there is none."""
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long a name, no such user, a zero byte
+        return None
 
 
 def _can_only_be_on_the_hub(base: str) -> bool:
@@ -174,7 +177,7 @@ def _copy(folder: Path, staging: Path) -> None:
         raise without_weights((path.name for path in folder.iterdir()), f"The adapter in {folder}")
 
 
-def _check(staging: Path, what: str, base: str) -> str:
+def _check(staging: Path, what: str, base: str, folders_allowed: bool) -> str:
     """Refuse what cannot be used; the name of the base."""
     try:
         settings = read_settings(staging)
@@ -184,6 +187,11 @@ def _check(staging: Path, what: str, base: str) -> str:
     if base:
         settings["base_model_name_or_path"] = base
     named = adapter_settings.base_of(settings, what)
+    if not folders_allowed and named != POCKET and not _can_only_be_on_the_hub(named):
+        raise ModelError(
+            f"{what} names as its base model {quoted(named)}, which is no Hub id.",
+            "Name its base model by a Hub id, such as google/flan-t5-base.",
+        )
     head = read_head(staging, what)
     damage = find_damage(staging, [ADAPTER_WEIGHTS]) if (staging / CHECKSUMS).is_file() else None
     if damage is not None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qa_lora.catalog import POCKET
 from qa_lora.config import SOURCES, TrainConfig
 from qa_lora.data.sources import without_folders
+from qa_lora.loading_snippet import loading_snippet
+from qa_lora.prompts import PromptTemplate
 
 __all__ = ["adapter_card"]
+
+PROMPTS = ("prompt", "context_prompt", "history_prompt")
 
 
 def adapter_card(config: TrainConfig) -> str:
@@ -19,14 +22,14 @@ def adapter_card(config: TrainConfig) -> str:
         config: The settings of the training that made the adapter.
     """
     base = _without_path(config.model)
-    start = f'"{base}"'
-    front = imported = ""
-    if config.model == POCKET:
-        start, imported = "POCKET", "\nfrom qa_lora.bundled import POCKET"
-    elif base != config.model:
-        start = f'"path/to/{base}"'
-    elif "/" in base:
-        front = f"base_model: {base}\n"
+    front = f"base_model: {base}\n" if "/" in base and base == config.model else ""
+    template = PromptTemplate(**{name: getattr(config, name) for name in PROMPTS})
+    code = loading_snippet(
+        config.model if base == config.model else f"path/to/{base}",
+        "path/to/this/folder",
+        template=template,
+        max_new_tokens=config.max_new_tokens,
+    )
     settings = "\n".join(
         f"| {name} | {_cell(name, value)} |" for name, value in config.changed().items()
     )
@@ -47,12 +50,7 @@ pipeline_tag: text-generation
 Trained with QA LoRA on questions and answers; `prompt.json` holds the prompt it expects.
 {changed if settings else ""}
 ```python
-from peft import PeftModel
-from transformers import AutoModelForSeq2SeqLM{imported}
-
-base = AutoModelForSeq2SeqLM.from_pretrained({start})
-model = PeftModel.from_pretrained(base, "path/to/this/folder")
-```
+{code}```
 """
 
 

@@ -258,7 +258,7 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"base_model_name_or_path": None}, "does not name its base model"),
     ({"base_model_name_or_path": "no\nmodel"}, "No model is called so."),
     ({"base_model_name_or_path": "someone/unknown"}, "someone/unknown"),
-    ({"base_model_name_or_path": "../../etc"}, "which is not here"),
+    ({"base_model_name_or_path": "../../../nowhere"}, "which is not here"),
 ]  # fmt: skip
 
 
@@ -270,7 +270,7 @@ def test_settings_that_are_refused(adapter, runs_dir, settings, reason):
     assert message.isprintable()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"a": "' + "x" * 2**22 + '"}'])
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
 def test_damaged_settings(adapter, runs_dir, text):
     (adapter / ADAPTER_CONFIG).write_text(text)
     assert "settings (adapter_config.json) that are damaged" in refusal(adapter, runs_dir)
@@ -345,7 +345,7 @@ def test_a_cut_off_download(adapter, runs_dir):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(adapter, runs_dir, value):
-    change_weights(adapter, lambda weights: next(iter(weights.values()))[0].fill_(value) and None)
+    change_weights(adapter, lambda weights: {name: w * value for name, w in weights.items()})
     assert "holds NaN or infinity" in refusal(adapter, runs_dir)
     with pytest.raises(ModelError, match="NaN or infinity"):
         load(adapter)
@@ -430,13 +430,16 @@ def test_sources_that_are_none(runs_dir, source):
     assert "Give a folder, a .zip file, or a Hub id" in refusal(source, runs_dir)
 
 
-def test_strangers_name_no_folder_of_this_machine(adapter, runs_dir, tmp_path, model):
+def test_strangers_name_no_folder_of_this_machine(adapter, runs_dir, tmp_path, model, monkeypatch):
     archive = pack(adapter, tmp_path / "it.zip")
     for source in (str(adapter), str(archive), str(tmp_path)):
         message = refusal(source, runs_dir, folders_allowed=False)
-        assert "cannot be a Hub id" in message and "folder" not in message
-    assert "is no Hub id" in refusal(archive, runs_dir, folders_allowed=False, base=str(model))
-    assert import_adapter(archive, runs_dir, folders_allowed=False).kind == "zip"  # uploaded
+        assert "cannot be a Hub id" in message and "Give a Hub id" in message
+    for base in (str(model), "", "../../etc"):
+        assert "which is no Hub id" in refusal(archive, runs_dir, folders_allowed=False, base=base)
+    monkeypatch.setattr("qa_lora.models.POCKET", model)
+    kept = import_adapter(archive, runs_dir, folders_allowed=False, base="pocket")
+    assert kept.kind == "zip"  # it was uploaded
 
 
 def test_a_folder_that_cannot_be_written(adapter, runs_dir):
