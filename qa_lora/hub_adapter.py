@@ -52,8 +52,8 @@ def download(repo: str, wanted: Mapping[str, int], revision: str | None = None) 
         )
     except Exception as error:  # as above
         raise ModelError(
-            f"{what} cannot be loaded: it is no local run, folder or imported adapter, and the Hub "
-            f"could not be reached or has no such adapter ({first_line(error)}).",
+            f"{what} is no local run, folder or imported adapter, and could not be loaded from the "
+            f"Hub: {first_line(error)}.",
             "Check the name and the network.",
         ) from None
     if not (folder / ADAPTER_CONFIG).is_file():

@@ -207,7 +207,7 @@ def _check(staging: Path, what: str, base: str, folders_allowed: bool) -> str:
 
 def _check_base(base: str, settings: Mapping[str, Any], head: Mapping[str, Any], what: str) -> None:
     """Whether the weights fit the base that the adapter names."""
-    from qa_lora.models import is_elsewhere, skeleton
+    from qa_lora.skeleton import is_elsewhere, skeleton
 
     if is_elsewhere(base):
         raise ModelError(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -27,19 +26,9 @@ from qa_lora.devices import choose_device, choose_dtype
 from qa_lora.errors import ModelError, first_line, shorten
 from qa_lora.hub_access import why_not
 
-__all__ = [
-    "LoadedModel",
-    "is_elsewhere",
-    "load_adapter_tokenizer",
-    "load_base",
-    "load_tokenizer",
-    "skeleton",
-]
+__all__ = ["LoadedModel", "load_adapter_tokenizer", "load_base", "load_tokenizer"]
 
 TOKENIZER = "tokenizer.json"
-
-MOST_LAYERS = 500
-"""Of a model whose shape alone is looked at, for a stranger may have named it."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,11 @@ def load_base(
     dtype = choose_dtype(precision, device)
     with _explained(model):
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        _check_encoder(config, model)
+        if not config.is_encoder_decoder:
+            raise ModelError(
+                f"The model {model} is a {config.model_type} model without an encoder.",
+                "Choose an encoder-decoder model such as google/flan-t5-base.",
+            )
         with _without_progress_bar():
             loaded, report = AutoModelForSeq2SeqLM.from_pretrained(
                 source,
@@ -134,48 +127,6 @@ def load_base(
     # peft writes this into the adapter's config; a bundled model has no path worth keeping.
     loaded.name_or_path = model
     return LoadedModel(loaded.to(device).eval(), tokenizer, device, dtype)
-
-
-def is_elsewhere(model: str) -> bool:
-    """Whether a base model's name is a path, and there is nothing: a folder of another machine."""
-    try:
-        here = Path(model).expanduser().exists()
-    except (OSError, RuntimeError):
-        here = False
-    return model != POCKET_NAME and not here and not HUB_ID.fullmatch(model)
-
-
-def skeleton(model: str, *, lm_head: bool = False) -> PreTrainedModel:
-    """A base model of the right shape without any weights; only its config.json is read.
-
-    Args:
-        model: "pocket", a folder, or a Hub id.
-        lm_head: Whether its head is apart from its embeddings, which the config does not say.
-
-    Raises:
-        ModelError: If it cannot be found, or is no encoder-decoder model.
-    """
-    source = _source(model)
-    with _explained(model):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        _check_encoder(config, model)
-        layers = (getattr(config, "num_layers", 0), getattr(config, "num_decoder_layers", 0))
-        if sum(count or 0 for count in layers) > MOST_LAYERS:
-            raise ModelError(f"The model {model} has more than {MOST_LAYERS} layers.")
-        with torch.device("meta"):
-            empty = AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=False)
-            if lm_head and hasattr(empty, "lm_head"):
-                empty.lm_head.weight = torch.nn.Parameter(torch.empty_like(empty.lm_head.weight))
-    empty.name_or_path = model
-    return empty
-
-
-def _check_encoder(config: Any, model: str) -> None:
-    if not config.is_encoder_decoder:
-        raise ModelError(
-            f"The model {model} is a {config.model_type} model without an encoder.",
-            "Choose an encoder-decoder model such as google/flan-t5-base.",
-        )
 
 
 @contextmanager
