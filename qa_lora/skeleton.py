@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from qa_lora import models
+from qa_lora.bundled import POCKET as POCKET_FOLDER
 from qa_lora.catalog import HUB_ID, POCKET
 from qa_lora.errors import ModelError, first_line, quoted
 from qa_lora.hub_access import why_not
@@ -69,7 +69,7 @@ def _source(model: str) -> str:
     from huggingface_hub import try_to_load_from_cache
 
     if model == POCKET:
-        return str(models.POCKET)
+        return str(POCKET_FOLDER)
     if _is_here(model):
         folder = Path(model).expanduser()
         if not (folder / CONFIG).is_file():

@@ -121,9 +121,7 @@ def test_a_zip_with_the_adapter_at_the_top_or_below(adapter, runs_dir, tmp_path,
 
 
 def test_a_run_of_another_machine_finds_the_bundled_base_here(made, model, runs_dir, monkeypatch):
-    import qa_lora.models as models
-
-    monkeypatch.setattr(models, "POCKET", model)
+    monkeypatch.setattr("qa_lora.skeleton.POCKET_FOLDER", model)
     run = runs.create(TrainConfig.build(model="pocket"), runs_dir / "elsewhere")
     shutil.copytree(made, run.adapter)
     for named in ("pocket", "/home/someone/site-packages/qa_lora/bundled/pocket",
@@ -437,7 +435,7 @@ def test_strangers_name_no_folder_of_this_machine(adapter, runs_dir, tmp_path, m
         assert "cannot be a Hub id" in message and "Give a Hub id" in message
     for base in (str(model), "", "../../etc"):
         assert "which is no Hub id" in refusal(archive, runs_dir, folders_allowed=False, base=base)
-    monkeypatch.setattr("qa_lora.models.POCKET", model)
+    monkeypatch.setattr("qa_lora.skeleton.POCKET_FOLDER", model)
     kept = import_adapter(archive, runs_dir, folders_allowed=False, base="pocket")
     assert kept.kind == "zip"  # it was uploaded
 
