@@ -9,8 +9,8 @@ from typing import Any
 from qa_lora.adapter_archive import choose_folder
 from qa_lora.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from qa_lora.adapter_weights import without_weights
-from qa_lora.errors import ModelError, first_line
-from qa_lora.hub_access import why_not
+from qa_lora.errors import ModelError
+from qa_lora.hub_access import TIMEOUT_SECONDS, ask, is_offline, refusal_of
 
 __all__ = ["download"]
 
@@ -29,64 +29,43 @@ def download(repo: str, wanted: Mapping[str, int], revision: str | None = None) 
     Raises:
         ModelError: If the Hub does not give it, or it is no adapter that is read.
     """
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     what = f"The adapter {repo}"
-    patterns = list(wanted)
-    info: Any = None
-    if not constants.HF_HUB_OFFLINE:
+    sha, error = revision, None
+    if not is_offline():
         try:
-            info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=15)
-        except Exception as error:  # the Hub's client raises errors of several libraries
-            _explain_unless_cached(repo, revision, patterns, error)
-    if info is not None:
-        _check_listing({f.rfilename: f.size or 0 for f in info.siblings or ()}, wanted, what)
+            info: Any = ask(
+                lambda: HfApi().model_info(
+                    repo, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS
+                )
+            )
+            sha = info.sha
+            _check_listing({f.rfilename: f.size or 0 for f in info.siblings or ()}, wanted, what)
+        except ModelError:
+            raise
+        except Exception as said:  # the Hub's client raises errors of several libraries
+            error = said
     try:
+        here = error is not None or is_offline()
         folder = Path(
-            snapshot_download(
-                repo,
-                revision=info.sha if info is not None else revision,
-                allow_patterns=patterns,
-                local_files_only=info is None,
+            ask(
+                lambda: snapshot_download(
+                    repo, revision=sha, allow_patterns=list(wanted), local_files_only=here
+                )
             )
         )
-    except Exception as error:  # as above
+    except Exception as said:  # as above
+        refusal = refusal_of(error or said, repo, "adapter")
         raise ModelError(
-            f"{what} is no local run, folder or imported adapter, and could not be loaded from the "
-            f"Hub: {first_line(error)}.",
-            "Check the name and the network.",
+            f"{what} is no local run, folder or imported adapter, and {refusal.reason}.",
+            refusal.hint or "Check the name and the network.",
         ) from None
     if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"{what} holds no {ADAPTER_CONFIG}.", "It is no adapter, or was only loaded by half."
         )
     return folder, folder.name
-
-
-def _explain_unless_cached(
-    repo: str, revision: str | None, patterns: list[str], error: Exception
-) -> None:
-    """Go on without the Hub if all is here already; else say why it gave nothing."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
-
-    if isinstance(error, RevisionNotFoundError):
-        raise ModelError(
-            f"The adapter {repo} has no revision {revision}.", "Name a branch, a tag or a commit."
-        ) from None
-    if not isinstance(error, HfHubHTTPError):
-        try:
-            snapshot_download(
-                repo, revision=revision, allow_patterns=patterns, local_files_only=True
-            )
-            return
-        except Exception:
-            pass
-    refusal = why_not(repo, "model")
-    raise ModelError(
-        f"The adapter {repo} cannot be loaded: {refusal.reason if refusal else first_line(error)}.",
-        (refusal.hint if refusal else "") or "Check the name and the network.",
-    ) from None
 
 
 def _check_listing(sizes: Mapping[str, int], wanted: Mapping[str, int], what: str) -> None:
