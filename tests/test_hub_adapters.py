@@ -15,7 +15,6 @@ from qa_lora.imported import list_imported
 from qa_lora.importing import import_adapter
 from tests.lively import make_adapter, make_model
 
-pytest.importorskip("tests.loopback_hub.hub", reason="the Hub of the tests takes data sets only")
 
 NAME = "someone/mine"
 
@@ -59,7 +58,7 @@ def test_a_hub_id_is_imported_with_its_commit(hub, home, files, model, tmp_path)
 def test_a_revision(hub, home, files, tmp_path):
     repo = hub.add("model", NAME, files)
     first = repo.sha
-    repo.commit({ADAPTER_CONFIG: b"broken"}, "worse")
+    repo.commit({**files, ADAPTER_CONFIG: b"broken"}, "worse")
     assert "damaged" in refusal(NAME, tmp_path / "runs")
     kept = import_adapter(NAME, tmp_path / "runs", revision="v1")
     assert kept.commit == first
