@@ -15,7 +15,6 @@ from qa_lora.imported import list_imported
 from qa_lora.importing import import_adapter
 from tests.lively import make_adapter, make_model
 
-
 NAME = "someone/mine"
 
 
@@ -84,4 +83,4 @@ def test_what_the_hub_does_not_give(hub, home, files, tmp_path):
         message = refusal(name, tmp_path / "runs")
         assert "or it is private" in message and name in message
     hub.add("model", NAME, files)
-    assert "nowhere" in refusal(NAME, tmp_path / "runs", revision="nowhere")
+    assert "has no such revision" in refusal(NAME, tmp_path / "runs", revision="nowhere")
