@@ -15,6 +15,8 @@ from peft.utils import AuxiliaryTrainingWrapper
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from qa_lora.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_of, read_settings
+from qa_lora.adapter_weights import without_weights
 from qa_lora.checksums import CHECKSUMS, find_damage, write_checksums
 from qa_lora.errors import ModelError, first_line
 from qa_lora.files import replaced_folder
@@ -33,8 +35,6 @@ __all__ = [
     "save_adapter",
     "training_mode",
 ]
-
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def attach_lora(
@@ -133,8 +133,9 @@ def add_adapter(model: PeftModel, folder: str | Path, slot: str) -> None:
         with _explained(folder, model.get_base_model().name_or_path):
             model.add_adapter(slot, PeftConfig.from_pretrained(folder, inference_mode=True))
             with _strangers_aside(model, slot):
-                model.load_adapter(folder, slot, torch_device=str(model.device))
+                # Before it is loaded: a name of the base's own weights would overwrite them.
                 _check_keys(model, folder, slot)
+                model.load_adapter(folder, slot, torch_device=str(model.device))
     except BaseException:
         remove_adapter(model, slot)
         raise
@@ -195,15 +196,13 @@ def _adapters_of(wrapper: AuxiliaryTrainingWrapper) -> set[str]:
 
 def _check_files(folder: Path) -> None:
     """Refuse what is no adapter, could run code, or is not what was saved."""
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
-            f"There is no adapter in {folder}.", "An adapter folder holds adapter_config.json."
+            f"There is no adapter in {folder}.", f"An adapter folder holds {ADAPTER_CONFIG}."
         )
+    # peft would take a pickle in its place.
     if not (folder / ADAPTER_WEIGHTS).is_file():
-        raise ModelError(
-            f"The adapter in {folder} has no {ADAPTER_WEIGHTS}.",
-            "Weights in .bin files are pickles, which can run code, and are not read.",
-        )
+        raise without_weights((path.name for path in folder.iterdir()), f"The adapter in {folder}")
     damage = find_damage(folder, [ADAPTER_WEIGHTS]) if (folder / CHECKSUMS).is_file() else None
     if damage is not None:
         raise ModelError(
@@ -222,8 +221,17 @@ def _explained(folder: Path, base: str) -> Iterator[None]:
     except Exception as error:
         raise ModelError(
             f"The adapter in {folder} does not fit the base model {base}: {first_line(error)}.",
-            "Use it with the base model it was trained on.",
+            _right_base(folder, base),
         ) from None
+
+
+def _right_base(folder: Path, base: str) -> str:
+    try:
+        named = base_of(read_settings(folder), "")
+    except ModelError:
+        named = base
+    which = "" if named == base else f", {named}"
+    return f"Use it with the base model it was trained on{which}."
 
 
 def save_adapter(
@@ -309,5 +317,5 @@ def _check_keys(model: PeftModel, folder: Path, slot: str = "default") -> None:
             f"The adapter in {folder} does not fit the base model "
             f"{model.get_base_model().name_or_path}: {len(stored ^ expected)} of its tensors are "
             f"missing or unknown, such as {example}.",
-            "Use it with the base model it was trained on.",
+            _right_base(folder, str(model.get_base_model().name_or_path)),
         )

@@ -12,7 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qa_lora import distributed, evaluate_command, publish_command, runs, runs_commands, terminal
+from qa_lora import (
+    adapter_commands,
+    distributed,
+    evaluate_command,
+    publish_command,
+    runs,
+    runs_commands,
+    terminal,
+)
 from qa_lora.config import DATA_SETTINGS, PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
@@ -113,7 +121,8 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         action="append",
         metavar="RUN",
-        help="a run, or any adapter folder; again for further adapters of the same base",
+        help="a run, an imported adapter, an adapter's folder or Hub id; again for further ones "
+        "of the same base",
     )
     ask.add_argument("--context", default="", metavar="C", help="a passage to read")
     _add_generation(ask)
@@ -131,6 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
     fetch = _add(commands, "fetch-backup", _fetch_backup, "bring a run back from its backup")
     fetch.add_argument("place", metavar="PLACE", help="the folder or Hub repository of the backup")
     fetch.add_argument("--run", default="", metavar="ID", help="which run (default: the newest)")
+    adapter_commands.add_commands(lambda name, call, text: _add(commands, name, call, text))
 
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")

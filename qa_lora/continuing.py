@@ -9,10 +9,11 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from qa_lora.adapter_settings import ADAPTER_CONFIG
 from qa_lora.adapters import attach_adapter
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ModelError
-from qa_lora.locate import ADAPTER_CONFIG, locate, same_base
+from qa_lora.locate import locate, same_base
 from qa_lora.models import LoadedModel, load_adapter_tokenizer
 
 __all__ = ["continue_adapter"]

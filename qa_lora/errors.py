@@ -24,6 +24,7 @@ __all__ = [
     "RunError",
     "TrainingError",
     "first_line",
+    "quoted",
     "shorten",
 ]
 
@@ -89,3 +90,9 @@ def first_line(error: BaseException) -> str:
 def shorten(text: str, length: int = 80) -> str:
     """A text of any length, such as a pasted file, as it can be quoted in a sentence."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def quoted(value: object, length: int = 80) -> str:
+    """What a stranger wrote, on one line and without characters that steer a terminal."""
+    text = " ".join(str(value)[: 10 * length].split())
+    return shorten("".join(char if char.isprintable() else "\ufffd" for char in text), length)

@@ -15,11 +15,13 @@ from qa_lora.errors import ConfigError, RunError
 
 __all__ = ["add_arguments", "run"]
 
+RUN = "a run, an imported adapter, an adapter's folder or its Hub id"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add = parser.add_argument
-    add("--run", required=True, metavar="RUN", help="a run, or an adapter folder")
+    add("--run", required=True, metavar="RUN", help=RUN)
     add(
         "--adapter",
         metavar="RUN",

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qa_lora import runs
+from qa_lora.adapter_settings import ADAPTER_CONFIG, base_of, check_settings, read_settings
 from qa_lora.catalog import HUB_ID, POCKET
-from qa_lora.errors import ModelError, RunError
-from qa_lora.hub_access import ask, refusal_of
+from qa_lora.errors import RunError
+from qa_lora.imported import FOLDER, KNOWN_FILES, imported_folder
 
 __all__ = ["Located", "locate", "same_base"]
-
-ADAPTER_CONFIG = "adapter_config.json"
-
-TASK = "SEQ_2_SEQ_LM"
-
-KEEPS_BASE = ("gaussian", "orthogonal", "eva", "mica")
-"""Ways to start an adapter, besides the default, that leave the base model's weights alone."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +29,14 @@ def locate(run: str | Path | runs.Run, runs_dir: str | Path | None = None) -> Lo
     """Find an adapter and its base.
 
     Args:
-        run: A run's id or folder, a PEFT adapter folder, or the Hub id of an adapter.
+        run: A run's id or folder, the name of an imported adapter, a PEFT adapter folder, or the
+            Hub id of an adapter.
         runs_dir: Where run ids are looked up; :func:`qa_lora.runs.default_runs_dir` if None.
 
     Raises:
         RunError: If there is no such run, or it has no adapter yet.
-        ModelError: If the adapter does not name its base, or would change it.
+        ModelError: If the adapter does not name its base, would change it, could run code, or is
+            broken.
     """
     found: runs.Run | None
     if isinstance(run, runs.Run):
@@ -53,9 +47,17 @@ def locate(run: str | Path | runs.Run, runs_dir: str | Path | None = None) -> Lo
         raise RunError(
             f"The run {found.id} has no adapter yet.", "It is kept after the first validation."
         )
-    config = _read_config(folder)
-    _check_base_stays(config, folder)
-    return Located(folder, found.config().model if found else _base_of(config, folder), found)
+    what = f"The adapter in {folder}"
+    settings = read_settings(folder)
+    check_settings(settings, what)
+    if found is not None:
+        return Located(folder, found.config().model, found)
+    if folder.parent.name != FOLDER:  # those were looked at when they were brought in
+        from qa_lora.adapter_weights import check_finite, check_sizes, read_head
+
+        check_sizes(settings, read_head(folder, what), what)
+        check_finite(folder, what)
+    return Located(folder, base_of(settings, what), None)
 
 
 def same_base(one: str, other: str) -> bool:
@@ -95,6 +97,9 @@ def _look_up(name: str | Path, runs_dir: str | Path) -> tuple[runs.Run | None, P
     try:
         found = runs.find(name, runs_dir)
     except RunError:
+        kept = imported_folder(name, runs_dir)
+        if kept is not None:
+            return None, kept
         if folder.is_dir():
             raise RunError(
                 f"The folder {name} is neither a run nor an adapter.",
@@ -102,69 +107,7 @@ def _look_up(name: str | Path, runs_dir: str | Path) -> tuple[runs.Run | None, P
             ) from None
         if "/" not in str(name) or not HUB_ID.fullmatch(str(name)):
             raise
-        return None, _download(str(name))
+        from qa_lora.hub_adapter import download
+
+        return None, download(str(name), KNOWN_FILES)[0]
     return found, found.adapter
-
-
-def _download(repo_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    tokenizer = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
-    wanted = [ADAPTER_CONFIG, "adapter_model.safetensors", "prompt.json", *tokenizer]
-    try:
-        return Path(ask(lambda: snapshot_download(repo_id, allow_patterns=wanted)))
-    except Exception as error:  # the Hub's client raises errors of several libraries
-        refusal = refusal_of(error, repo_id, "adapter")
-        raise ModelError(
-            f"The adapter {repo_id} is no local run or folder, and {refusal.reason}.",
-            refusal.hint or "Check the name and the network.",
-        ) from None
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / ADAPTER_CONFIG
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        config = None
-    if not isinstance(config, dict):
-        raise ModelError(f"The adapter's settings {path} are missing or damaged.")
-    return config
-
-
-def _base_of(config: dict[str, Any], folder: Path) -> str:
-    base = config.get("base_model_name_or_path")
-    if not base or not isinstance(base, str):
-        raise ModelError(
-            f"The adapter in {folder} does not name its base model.",
-            f"Write it into {ADAPTER_CONFIG} as base_model_name_or_path.",
-        )
-    bundled = Path(base).parts[-2:] == ("bundled", POCKET)  # where this package lay elsewhere
-    return POCKET if bundled else base
-
-
-def _check_base_stays(config: dict[str, Any], folder: Path) -> None:
-    """Refuse adapters with which the base model would no longer answer as itself."""
-    kind, start = config.get("peft_type"), config.get("init_lora_weights", True)
-    if kind != "LORA":
-        raise ModelError(
-            f"The adapter in {folder} is of the kind {kind}, not LoRA.", "Use a LoRA adapter."
-        )
-    task = config.get("task_type")
-    if task not in (None, TASK):
-        raise ModelError(
-            f"The adapter in {folder} was made for the task {task}, not for {TASK}.",
-            "Use an adapter of an encoder-decoder model.",
-        )
-    changes = [
-        f"init_lora_weights={start}" if isinstance(start, str) and start not in KEEPS_BASE else "",
-        f"bias={config.get('bias')}" if config.get("bias", "none") != "none" else "",
-        "kasa_config" if config.get("kasa_config") else "",
-        "layer_replication" if config.get("layer_replication") else "",
-    ]
-    for change in filter(None, changes):
-        raise ModelError(
-            f"The adapter in {folder} changes the base model's own weights ({change}), so the base "
-            "would not answer as itself.",
-            "Convert it to plain LoRA first.",
-        )

@@ -32,6 +32,7 @@ from qa_lora.errors import ConfigError, DataError, RunError
 from qa_lora.event_log import EventReader, last_word
 from qa_lora.events import Event, Failed, Finished
 from qa_lora.files import recover_folder, replaced_file
+from qa_lora.imported import imported_folder
 from qa_lora.recovery import check_processes, read_checkpoint_state, rewind
 from qa_lora.secrets import holds_token
 
@@ -290,7 +291,8 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
 
 def _adapter_path(name: str, runs_dir: Path) -> str:
     """Where an adapter to go on from lies, whatever the current folder is later; or its Hub id."""
-    for folder in (runs_dir / name, Path(name).expanduser()):
+    kept = imported_folder(name, runs_dir)
+    for folder in (runs_dir / name, *([kept] if kept else []), Path(name).expanduser()):
         if (folder / CONFIG).is_file() or (folder / "adapter_config.json").is_file():
             return str(folder.resolve())
     return name

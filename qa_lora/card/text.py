@@ -10,7 +10,9 @@ from qa_lora.card.facts import CardFacts, sources_of
 from qa_lora.card.front import front_matter, language_of
 from qa_lora.config import SOURCES, TrainConfig
 from qa_lora.data.sources import without_folders
+from qa_lora.loading_snippet import loading_snippet
 from qa_lora.markdown import cell, code, fenced, shortened, table
+from qa_lora.prompts import PromptTemplate
 from qa_lora.report import BASE, FACT_ACCURACY, TUNED, ExampleResult, Report, headline
 from qa_lora.report.markdown import score_tables
 from qa_lora.report.verdict import verdict
@@ -22,6 +24,7 @@ HERE = "path/to/this/folder"
 NOT_SHOWN = ("model", "name", "backup")
 """Settings that the card tells elsewhere, or that concern this machine alone."""
 FEW_ROWS = 500
+PROMPTS = ("prompt", "context_prompt", "history_prompt")
 
 
 def adapter_card(config: TrainConfig) -> str:
@@ -84,18 +87,15 @@ def _headline(facts: CardFacts) -> str:
 
 def _loading(config: TrainConfig, adapter: str) -> str:
     base = base_name(config.model)
-    start, imported = f'"{base}"', ""
-    if is_bundled(config.model):
-        start, imported = "POCKET", "\nfrom qa_lora.bundled import POCKET"
-    elif is_local(config.model) and base == config.model.replace("\\", "/").rpartition("/")[2]:
-        start = f'"path/to/{base}"'
+    at_home = is_local(config.model) and not is_bundled(config.model) and "/" not in base
+    snippet = loading_snippet(
+        f"path/to/{base}" if at_home else base,
+        adapter,
+        template=PromptTemplate(**{name: getattr(config, name) for name in PROMPTS}),
+        max_new_tokens=config.max_new_tokens,
+    )
     return f"""```python
-from peft import PeftModel
-from transformers import AutoModelForSeq2SeqLM{imported}
-
-base = AutoModelForSeq2SeqLM.from_pretrained({start})
-model = PeftModel.from_pretrained(base, "{adapter}")
-```
+{snippet}```
 
 With QA LoRA, base and tuned answer side by side:
 

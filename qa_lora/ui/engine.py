@@ -20,6 +20,7 @@ from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
 from qa_lora.fetching import base_commit, download_of
 from qa_lora.hub_downloads import Download
+from qa_lora.imported import Imported, imported_folder, list_imported
 from qa_lora.labels import LABEL, read_label
 from qa_lora.locate import same_base
 from qa_lora.run_summaries import RunSummary, Summaries, state_of
@@ -62,6 +63,8 @@ class Engine:
 
     def __init__(self, runs_dir: Path) -> None:
         self.runs_dir = runs_dir
+        self.folders_allowed = True
+        """Whether visitors may name folders of this machine, and remove imported adapters."""
         self.followers = Followers()
         self.device = f"{os.cpu_count() or 1} CPU cores"
         self.warm = False
@@ -208,6 +211,31 @@ class Engine:
                     found.append(item.run.id)
         return found
 
+    def imported(self) -> list[Imported]:
+        """Adapters from elsewhere, by name."""
+        return list_imported(self.runs_dir)
+
+    def other_systems(self, run: runs.Run) -> dict[str, str]:
+        """What can answer beside a run: other runs of its base, then adapters from elsewhere.
+
+        Returns:
+            Labels for the page, by name.
+
+        Raises:
+            QALoRAError: If the settings of the run itself cannot be read.
+        """
+        model = run.config().model
+        elsewhere = (each for each in self.imported() if same_base(each.base, model))
+        return {
+            **{name: name for name in self.other_runs(run)},
+            **{each.name: f"{each.name} (imported)" for each in elsewhere},
+        }
+
+    def adapter_folder(self, name: str) -> Path | None:
+        """Where the adapter of a run or an imported one lies; None for any other name."""
+        run = self.find(name)
+        return run.adapter if run is not None else imported_folder(name, self.runs_dir)
+
     def active(self) -> runs.Run | None:
         """The run that somebody is working on; none that waits."""
         working = (i.run for i in self.listed() if i.alive and i.status != "waiting")
@@ -317,8 +345,8 @@ class Engine:
 
         Args:
             run: The run whose adapter is "tuned".
-            others: Ids of further runs, or folders and Hub ids of adapters; each is a system under
-                this name.
+            others: Ids of further runs, names of imported adapters, or folders and Hub ids; each is
+                a system under this name.
 
         Raises:
             QALoRAError: If there is no adapter yet, one cannot be loaded or is of another base.
@@ -329,7 +357,7 @@ class Engine:
         job = self.jobs.get(run.id)
         return self._resident.answerer(
             run,
-            {name: self.find(name) or name for name in others},
+            {name: self.find(name) or str(self.adapter_folder(name) or name) for name in others},
             replace=job is None or job.state != "answering",
         )
 

@@ -31,7 +31,7 @@ class Order:
     file: Path | None = None
     """All questions of this file, in place of a split."""
     adapters: tuple[str, ...] = ()
-    """Ids of further runs whose adapters answer, too."""
+    """Further runs and imported adapters that answer, too."""
 
 
 @dataclass

@@ -103,7 +103,7 @@ class Resident:
 
     def _put_on(self, answerer: Answerer, name: str, other: runs.Run | str, replace: bool) -> None:
         """Load a further adapter, or a newer state of it."""
-        state = _state(other) if isinstance(other, runs.Run) else (other, 0.0)
+        state = _state(other)
         known = self._others.get(name)
         if known == state or (known is not None and not replace):
             self._others[name] = self._others.pop(name)
@@ -118,8 +118,11 @@ class Resident:
         del self._others[name]
 
 
-def _state(run: runs.Run) -> State:
+def _state(adapter: runs.Run | str) -> State:
+    name, folder = (
+        (adapter, Path(adapter)) if isinstance(adapter, str) else (adapter.id, adapter.adapter)
+    )
     try:
-        return run.id, (run.adapter / "adapter_config.json").stat().st_mtime
+        return name, (folder / "adapter_config.json").stat().st_mtime
     except OSError:
-        return run.id, 0.0
+        return name, 0.0

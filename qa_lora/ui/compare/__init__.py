@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from qa_lora.ui.add_adapter import wire_add_adapter
 from qa_lora.ui.compare.ask import Ask, build_ask, offered_questions, wire_ask
 from qa_lora.ui.compare.asking import Stops
 from qa_lora.ui.compare.blind import Blind, build_blind, wire_blind
@@ -87,6 +88,16 @@ def wire_compare(
     gr.on(
         [tab.tab.select, header.viewed.change], open_tab,
         [header.run, controls.columns, controls.longest], opened, **free,
+    )  # fmt: skip
+
+    def offer(run_id: str | None, columns: Sequence[str] | None) -> dict[Any, Any]:
+        """The columns that there are now: an adapter was added or removed."""
+        found = offered_columns(engine, controls, run_id, columns, None)
+        return {controls.columns: found.get(controls.columns, gr.skip())}
+
+    wire_add_adapter(
+        engine, header.run, controls.add_adapter, controls.columns, offer,
+        [tab.tab.select, header.viewed.change],
     )  # fmt: skip
     answered = wire_ask(engine, header, controls, ask, stops)
     wire_chat(engine, header, controls, tab.chat, stops)

@@ -158,7 +158,7 @@ def chosen_systems(engine: Engine, run: Run, columns: Sequence[str] | None) -> t
     Raises:
         ConfigError: If they are fewer than two or more than four.
     """
-    offered = ["base", "tuned", *engine.other_runs(run)]
+    offered = ["base", "tuned", *engine.other_systems(run)]
     systems = tuple(name for name in offered if name in (columns or ()))
     if not 2 <= len(systems) <= MAX_COLUMNS:
         raise ConfigError(f"Choose 2 to {MAX_COLUMNS} columns to compare (chosen: {len(systems)}).")

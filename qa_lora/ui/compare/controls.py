@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from qa_lora.errors import QALoRAError
+from qa_lora.ui.add_adapter import AddAdapter, build_add_adapter
 from qa_lora.ui.compare.asking import (
     MAX_COLUMNS,
     NO_ADAPTER,
@@ -81,6 +82,7 @@ class Controls:
     message: Any
     effect: Any
     settings: dict[str, Any]
+    add_adapter: AddAdapter
     longest: Any
     """The longest answer of the run in view, as the settings were last set to it."""
     measured: dict[tuple[tuple[str, float], ...], Effect] = field(default_factory=dict)
@@ -96,9 +98,9 @@ def build_controls() -> Controls:
     with gr.Row(equal_height=False, elem_id="compare-controls"):
         with gr.Column(scale=5, min_width=300):
             columns = gr.Dropdown(
-                _choices([]), value=FIRST, label="Columns", multiselect=True,
+                _choices({}), value=FIRST, label="Columns", multiselect=True,
                 max_choices=MAX_COLUMNS, interactive=True, elem_id="columns",
-                info="Two to four: the base model, this run, and other runs on the same base.",
+                info="Two to four: the base model, this run, and other adapters on the same base.",
                 # A page's list may be older than the run that another visitor just trained; what
                 # comes in is looked up anyway.
                 allow_custom_value=True,
@@ -106,9 +108,11 @@ def build_controls() -> Controls:
             message = gr.HTML("", elem_id="columns-message", js_on_load=None)
         with gr.Column(scale=6, min_width=300):
             effect = gr.HTML(effect_html({}), elem_id="effect", js_on_load=None)
+    add_adapter = build_add_adapter("compare")
     with gr.Accordion("How answers are made", open=False, elem_id="how"):
         settings = _build_settings()
-    return Controls(columns, message, effect, settings, gr.State(NUMBERS["max_new_tokens"][1]))
+    longest = gr.State(NUMBERS["max_new_tokens"][1])
+    return Controls(columns, message, effect, settings, add_adapter, longest)
 
 
 def _build_settings() -> dict[str, Any]:
@@ -130,9 +134,10 @@ def _build_settings() -> dict[str, Any]:
     return settings
 
 
-def _choices(others: Sequence[str]) -> list[tuple[str, str]]:
+def _choices(others: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The columns as (label, name); `others` has labels by name."""
     named = [("Base model", "base"), ("Fine-tuned (run in view)", "tuned")]
-    return [*named, *((run_id, run_id) for run_id in others)]
+    return [*named, *((label, name) for name, label in others.items())]
 
 
 def offered_columns(
@@ -154,18 +159,18 @@ def offered_columns(
     run = engine.find(run_id)
     if run is None or not run.has_adapter():
         return {
-            controls.columns: gr.Dropdown(choices=_choices([]), value=FIRST),
+            controls.columns: gr.Dropdown(choices=_choices({}), value=FIRST),
             controls.message: note(NO_ADAPTER),
             controls.effect: effect_html({}),
         }
     try:
-        others = engine.other_runs(run)
+        others = engine.other_systems(run)
         longest = run.config().max_new_tokens
     except QALoRAError as error:
         return {controls.message: note(str(error), "bad"), controls.effect: effect_html({})}
     choices = _choices(others)
     kept = [value for _, value in choices if value in (chosen or ())]
-    kept = kept if len(kept) > 1 else FIRST
+    kept = kept[:MAX_COLUMNS] if len(kept) > 1 else FIRST
     return {
         controls.columns: gr.Dropdown(choices=choices, value=kept),
         controls.message: "",
@@ -255,10 +260,11 @@ def _known_effects(
 def _key(engine: Engine, run: Run, system: str) -> tuple[tuple[str, float], ...]:
     """Which adapters an effect was measured with: of the run in view, and of the column."""
     keys = []
-    for each in (run, run if system == "tuned" else engine.find(system)):
+    for name in (run.id, run.id if system == "tuned" else system):
+        folder = engine.adapter_folder(name)
         try:
-            when = (each.adapter / "adapter_config.json").stat().st_mtime if each else 0.0
+            when = (folder / "adapter_config.json").stat().st_mtime if folder else 0.0
         except OSError:
             when = 0.0
-        keys.append((each.id if each else system, when))
+        keys.append((name, when))
     return tuple(keys)

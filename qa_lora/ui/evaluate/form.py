@@ -10,9 +10,10 @@ from typing import Any
 import gradio as gr
 
 from qa_lora.errors import QALoRAError
+from qa_lora.ui.add_adapter import AddAdapter, build_add_adapter, wire_add_adapter
 from qa_lora.ui.data_card import FILE_TYPES
 from qa_lora.ui.engine import Engine, Job
-from qa_lora.ui.evaluate.ordering import SPLITS, job_html, make_order, on_upload
+from qa_lora.ui.evaluate.ordering import MOST_ADAPTERS, SPLITS, job_html, make_order, on_upload
 from qa_lora.ui.words import note
 
 __all__ = ["Form", "build_form", "wire_form"]
@@ -34,6 +35,7 @@ class Form:
     message: Any
     clock: Any
     progress: Any
+    add_adapter: AddAdapter
 
     def inputs(self) -> list[Any]:
         """What :func:`make_order` takes."""
@@ -68,9 +70,12 @@ def build_form() -> Form:
             "Score on a file…", file_types=FILE_TYPES, elem_id="score-file", min_width=140
         )
     message = gr.HTML("", elem_id="score-message", js_on_load=None)
+    add_adapter = build_add_adapter("evaluate")
     clock = gr.Timer(0.5, active=False)
     progress = gr.HTML("", elem_id="progress", js_on_load=None)
-    return Form(split, upload, adapters, rows, seed, start, cancel, message, clock, progress)
+    return Form(
+        split, upload, adapters, rows, seed, start, cancel, message, clock, progress, add_adapter
+    )
 
 
 def wire_form(
@@ -168,12 +173,13 @@ def wire_form(
     def offer(run_id: str | None, chosen: Sequence[str] | None) -> dict[Any, Any]:
         """Which other adapters there are; choices that still stand are kept."""
         found = engine.find(run_id)
-        others: list[str] = []
+        others: dict[str, str] = {}
         with suppress(QALoRAError):  # a run whose settings cannot be read
-            others = engine.other_runs(found) if found else []
-        kept = [name for name in chosen or () if name in others]
-        info = OTHERS if others else "No other run of this base has an adapter yet."
-        return {form.adapters: gr.Dropdown(choices=others, value=kept, info=info)}
+            others = engine.other_systems(found) if found else {}
+        kept = [name for name in chosen or () if name in others][:MOST_ADAPTERS]
+        info = OTHERS if others else "There is no other adapter of this base yet."
+        choices = [(label, name) for name, label in others.items()]
+        return {form.adapters: gr.Dropdown(choices=choices, value=kept, info=info)}
 
     quiet: dict[str, Any] = {
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
@@ -188,3 +194,4 @@ def wire_form(
     gr.on(list(opened), open_tab, looked, [*everything, form.message], **quiet).then(
         offer, [run, form.adapters], [form.adapters], **quiet
     )
+    wire_add_adapter(engine, run, form.add_adapter, form.adapters, offer, opened)

@@ -12,7 +12,7 @@ from qa_lora.ui.data_card import keep_upload
 from qa_lora.ui.engine import Engine, Job, Order
 from qa_lora.ui.words import duration, note
 
-__all__ = ["SPLITS", "job_html", "make_order", "on_upload"]
+__all__ = ["MOST_ADAPTERS", "SPLITS", "job_html", "make_order", "on_upload"]
 
 SPLITS = [
     ("test: never seen in training", "test"),
@@ -43,20 +43,21 @@ def make_order(
         )
     if seed is None or not 0 <= seed < 2**32 or seed != int(seed):
         raise ConfigError("The seed must be a whole number from 0 to 4,294,967,295.")
-    allowed = engine.other_runs(run)
+    allowed = engine.other_systems(run)
     model = run.config().model
     for name in adapters or ():
-        other = engine.find(name)
-        if other is None or not other.has_adapter():
-            raise ConfigError(f"There is no run {name} with an adapter here.")
+        if name in allowed:
+            continue
         if name == run.id:
             raise ConfigError(f"{name} is the run in view, which is scored in any case.")
-        if name not in allowed:
+        other = engine.find(name)
+        if other is not None and other.has_adapter():
             base = other.config().model
             raise ConfigError(
                 f"The adapter of {name} is of another base, {base}: it cannot answer on {model}.",
                 "Choose runs that were trained on the same base model.",
             )
+        raise ConfigError(f"There is no run {name} with an adapter here.")
     if len(adapters or ()) > MOST_ADAPTERS:
         raise ConfigError(f"At most {MOST_ADAPTERS} other adapters are scored at once.")
     file = None
