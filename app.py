@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 
 DEFAULT_ADDRESS = "127.0.0.1"
@@ -24,17 +25,29 @@ def main() -> int:
         return _refuse(f"GRADIO_SERVER_PORT is {port_text!r}; it must be a number from 1 to 65535.")
     port = int(port_text)
 
+    from qa_lora.errors import ConfigError
     from qa_lora.runs import default_runs_dir
+    from qa_lora.serving import ServerSettings, is_loopback
     from qa_lora.threads import wait_politely
+
+    try:
+        serving = ServerSettings.from_environment(address=address)
+    except ConfigError as error:
+        return _refuse(str(error))
+    if serving.public:
+        _protect()
     from qa_lora.ui.build import build_app, launch_options
     from qa_lora.ui.engine import Engine
 
     wait_politely()
-    engine = Engine(default_runs_dir())
+    engine = Engine(default_runs_dir(), serving)
     demo = build_app(engine.runs_dir, engine)
     try:
         demo.launch(
-            server_name=address, server_port=port, prevent_thread_lock=True, **launch_options()
+            server_name=address,
+            server_port=port,
+            prevent_thread_lock=True,
+            **launch_options(serving),
         )
     except OSError:
         return _refuse(
@@ -42,6 +55,11 @@ def main() -> int:
             "Choose another one, such as GRADIO_SERVER_PORT=7861."
         )
     sys.stdout.write(f"QA LoRA is at http://{address}:{port} (Ctrl-C ends it; runs go on).\n")
+    if not serving.space_id and serving.login == "none" and not is_loopback(address):
+        sys.stdout.write(
+            f"Warning: whoever can connect to {address}:{port} can use it, without a login. "
+            "See docs/serving.md for QA_LORA_LOGIN and QA_LORA_PUBLIC.\n"
+        )
     sys.stdout.flush()
     # Late enough not to hold up the first page, early enough for the first click.
     warm = threading.Timer(2.0, engine.warm_up)
@@ -49,6 +67,15 @@ def main() -> int:
     warm.start()
     demo.block_thread()
     return 0
+
+
+def _protect() -> None:
+    """What must stand before any library is imported, where strangers are at the other end."""
+    # A visitor who names a repository must not read it with the server's own token.
+    os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        # A folder of this server's own for uploads, so that old ones can be swept.
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="qa-lora-files-")
 
 
 def _refuse(message: str) -> int:

@@ -233,11 +233,12 @@ def as_yaml(settings: Mapping[str, Any]) -> str:
     return TrainConfig.build(**settings).to_yaml()
 
 
-def model_choices() -> list[tuple[str, str]]:
-    """The base models by name, with their sizes."""
+def model_choices(allowed: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """The base models by name, with their sizes; only those that are allowed, unless all are."""
     return [
         (f"{model.label} · {model.description.removesuffix(' parameters')}", model.id)
         for model in MODELS
+        if not allowed or model.id in allowed
     ]
 
 

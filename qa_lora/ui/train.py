@@ -68,11 +68,13 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
     controls: dict[str, Any] = {}
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=310, elem_id="setup"):
+            if said := engine.serving.sentence():
+                gr.HTML(note(said), elem_id="server-note", js_on_load=None)
             preset = gr.Radio(
                 list(PRESETS), value=form.FIRST_PRESET, label="Preset", elem_id="preset"
             )
             controls["model"] = gr.Dropdown(
-                form.model_choices(),
+                form.model_choices(engine.serving.models),
                 value=POCKET,
                 label="Model",
                 info=form.model_info(POCKET),
@@ -90,7 +92,9 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 elem_id="set-data",
             )
             upload = gr.File(
-                label="Your files: CSV, JSON, Parquet, Excel, up to 200 MB each",
+                label="Your files: CSV, JSON, Parquet, Excel, up to "
+                f"{engine.serving.upload_bytes // 1024**2} MB each",
+                interactive=not engine.serving.read_only,
                 file_count="multiple",
                 file_types=FILE_TYPES,
                 height=84,
@@ -98,7 +102,13 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
             )
             needs = gr.HTML(WAITING, elem_id="needs", js_on_load=None)
             with gr.Row():
-                start = gr.Button("Start", variant="primary", elem_id="start", min_width=90)
+                start = gr.Button(
+                    "Start",
+                    variant="primary",
+                    interactive=not engine.serving.read_only,
+                    elem_id="start",
+                    min_width=90,
+                )
                 stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=70)
                 resume = gr.Button("Resume", visible=False, elem_id="resume", min_width=80)
             message = gr.HTML(elem_id="message", js_on_load=None)

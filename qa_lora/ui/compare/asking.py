@@ -214,6 +214,7 @@ def take_turn(
     yield "Answering…" if engine.holds(run) else "Loading the model…"
     engine.warm_up()
     settings = settings_of(names, values)
+    engine.serving.check_answers(settings.max_new_tokens, settings.num_beams)
     others = [system for system in systems if system not in ("base", "tuned")]
     with engine.enter_line(run) as ticket:
         while not ticket.ready(LOOK_SECONDS):

@@ -26,7 +26,6 @@ MOST_ADAPTERS = 4
 def make_order(
     engine: Engine,
     run: Run,
-    uploads: Path,
     split: str | None,
     adapters: Sequence[str] | None,
     rows: float | None,
@@ -59,27 +58,27 @@ def make_order(
             )
     if len(adapters or ()) > MOST_ADAPTERS:
         raise ConfigError(f"At most {MOST_ADAPTERS} other adapters are scored at once.")
-    file = None
+    file, uploads = None, engine.access.uploads()
     if split not in [value for _, value in SPLITS]:
         file = Path(split or "")
         if not file.is_file() or uploads.resolve() not in file.resolve().parents:
             raise ConfigError("That file is not there any more.", "Upload it again.")
     return Order(
         split=split if file is None and split else "test",
-        limit=None if rows is None else int(rows),
+        limit=engine.serving.rows_to_score(None if rows is None else int(rows)),
         seed=int(seed),
         file=file,
         adapters=tuple(dict.fromkeys(adapters or ())),
     )
 
 
-def on_upload(engine: Engine, uploads: Path, run: Run | None, path: str) -> tuple[Path, str]:
+def on_upload(engine: Engine, run: Run | None, path: str) -> tuple[Path, str]:
     """Keep an uploaded file, and say how many of its questions can be scored.
 
     Raises:
         QALoRAError: If it cannot be read, has no references, or no question is left.
     """
-    kept = keep_upload(path, uploads)
+    kept = keep_upload(path, engine.access.uploads_for(path))
     engine.warm_up()
     from qa_lora.evaluation.asked import find_questions
 
