@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import threading
+from pathlib import Path
 
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 7860
@@ -34,8 +35,7 @@ def main() -> int:
         serving = ServerSettings.from_environment(address=address)
     except ConfigError as error:
         return _refuse(str(error))
-    if serving.public:
-        _protect()
+    temporary = _protect() if serving.public else None
     from qa_lora.ui.build import build_app, launch_options
     from qa_lora.ui.engine import Engine
 
@@ -65,17 +65,27 @@ def main() -> int:
     warm = threading.Timer(2.0, engine.warm_up)
     warm.daemon = True
     warm.start()
+    if serving.public:
+        from qa_lora.ui.guard import Guard
+
+        Guard(engine, temporary).start()
     demo.block_thread()
     return 0
 
 
-def _protect() -> None:
-    """What must stand before any library is imported, where strangers are at the other end."""
+def _protect() -> Path | None:
+    """What must stand before any library is imported, where strangers are at the other end.
+
+    Returns:
+        The folder that was made for uploads; None where the environment names one.
+    """
     # A visitor who names a repository must not read it with the server's own token.
     os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
-    if not os.environ.get("GRADIO_TEMP_DIR"):
-        # A folder of this server's own for uploads, so that old ones can be swept.
-        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="qa-lora-files-")
+    if os.environ.get("GRADIO_TEMP_DIR"):
+        return None
+    # A folder of this server's own for uploads, so that old ones can be swept.
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="qa-lora-files-")
+    return Path(os.environ["GRADIO_TEMP_DIR"])
 
 
 def _refuse(message: str) -> int:

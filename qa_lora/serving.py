@@ -262,9 +262,7 @@ class ServerSettings(BaseModel):
         self, config: TrainConfig, uploads: Path, runs_dir: Path, is_run: Callable[[str], bool]
     ) -> None:
         """Of what lies on this server, only bundled things and the visitor's own are read."""
-        if config.model != POCKET and (
-            not HUB_ID.fullmatch(config.model) or Path(config.model).exists()
-        ):
+        if config.model != POCKET and (not _on_hub(config.model) or Path(config.model).exists()):
             raise DataError(
                 f"{shorten(config.model)} is a path on this server, which visitors cannot use.",
                 "Name a model of the Hub.",
@@ -280,13 +278,20 @@ class ServerSettings(BaseModel):
                     self._elsewhere("Name the data set instead, or upload the file"),
                 )
         start = config.init_adapter
-        if start and not is_run(start):
-            on_hub = "/" in start and HUB_ID.fullmatch(start) is not None
-            if not on_hub or Path(start).exists() or (runs_dir / start).exists():
-                raise ConfigError(
-                    f"There is no run {shorten(start)} here to go on from.",
-                    "Name one of your runs, or an adapter on the Hub.",
-                )
+        if (
+            start
+            and not is_run(start)
+            and (
+                "/" not in start
+                or not _on_hub(start)
+                or Path(start).exists()
+                or (runs_dir / start).exists()
+            )
+        ):
+            raise ConfigError(
+                f"There is no run {shorten(start)} here to go on from.",
+                "Name one of your runs, or an adapter on the Hub.",
+            )
 
     def _sources_of_a_visitor(self, config: TrainConfig) -> list[Source]:
         """The sources; what is no source and looks like a path is refused as one that is there."""
@@ -346,6 +351,12 @@ def is_loopback(address: str) -> bool:
 def _sources(config: TrainConfig) -> list[Source]:
     texts = (getattr(config, name) for name in SOURCES)
     return [source for text in texts if text for source in parse(text)]
+
+
+def _on_hub(name: str) -> bool:
+    """Whether this may be a repository's name; one that begins with a dot is a path."""
+    parts = name.split("/")
+    return HUB_ID.fullmatch(name) is not None and not any(part[:1] == "." for part in parts)
 
 
 def _a_path(name: str) -> DataError:

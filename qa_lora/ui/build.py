@@ -44,7 +44,7 @@ def launch_options(serving: ServerSettings | None = None) -> dict[str, Any]:
         "quiet": True,
         "enable_monitoring": False,
     }
-    if serving.public:
+    if serving.public or serving.read_only:
         from starlette.middleware import Middleware
 
         from qa_lora.ui.gate import Gate

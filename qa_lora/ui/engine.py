@@ -178,8 +178,11 @@ class Engine:
 
     def at_work(self) -> runs.Run | None:
         """The run that somebody is working on, whoever may see it."""
-        working = (i.run for i in self._everything() if i.alive and i.status != "waiting")
-        return next(working, None)
+        return next(iter(self.working()), None)
+
+    def working(self) -> list[runs.Run]:
+        """All runs that somebody works on, whoever may see them."""
+        return [i.run for i in self._everything() if i.alive and i.status != "waiting"]
 
     def waiting(self) -> int:
         """How many runs wait, whoever may see them."""
