@@ -179,7 +179,11 @@ class ServerSettings(BaseModel):
     def sentence(self) -> str:
         """What visitors can do here, in a sentence; empty where nothing is limited."""
         if self.read_only:
-            return "This is a demo: its runs can be opened, compared and asked, but not changed."
+            more = " Duplicate this Space to train your own." if self.space_id else ""
+            return (
+                "This is a demo: its runs can be opened, compared and asked, but not changed."
+                + more
+            )
         limits = [
             f"{self.max_steps:,} steps" if self.max_steps else "",
             f"{self.max_minutes:,} minutes" if self.max_minutes else "",

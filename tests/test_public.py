@@ -18,14 +18,17 @@ import pytest
 
 from qa_lora import processes, runs
 from qa_lora.config import TrainConfig
-from qa_lora.owners import OWNER, owner_of
+from qa_lora.errors import RunError
+from qa_lora.owners import OWNER, owner_of, owner_word
 from qa_lora.report import save_report
-from qa_lora.serving import PUBLIC_DEFAULTS
+from qa_lora.serving import PUBLIC_DEFAULTS, ServerSettings
 from qa_lora.votes import Vote, add_vote
 from tests.lively import make_adapter, make_model
 from tests.made_reports import make_report
 
 pytest.importorskip("gradio")
+from qa_lora.ui.guard import Guard
+from qa_lora.ui.visitors import Visitor, acting_as
 from tests.visiting import Place, Visit, open_place
 
 SECRET = "canary"
@@ -244,3 +247,79 @@ def test_votes_are_shown_to_whoever_cast_them(scene: Scene) -> None:
     texts = [scene.ann.http.get(f"/gradio_api/file={path}").text for path in paths]
     assert len(texts) == 2
     assert all("of-ann" in text and "of-bob" not in text for text in texts)
+
+
+def test_a_login_is_asked_for_and_says_whose_a_run_is(tmp_path: Path) -> None:
+    serving = ServerSettings.from_environment(
+        {"QA_LORA_PUBLIC": "1", "QA_LORA_LOGIN": "password", "QA_LORA_AUTH": "ann:hush,ben:hush2"}
+    )
+    with open_place(tmp_path / "runs", **dict(serving)) as place:
+        index = place.index("train_events", "start")
+        stranger = place.visitor()
+        assert "Not authenticated" in stranger.call(index, place.inputs(index))
+        assert stranger.http.get("/gradio_api/queue/data?session_hash=x").status_code == 401
+        assert '"components":[]' in stranger.http.get("/").text.replace(" ", "")
+        browsers = {}
+        for name, user, password in (
+            ("desk", "ann", "hush"), ("phone", "ann", "hush"), ("bens", "ben", "hush2")
+        ):  # fmt: skip
+            browsers[name] = place.visitor()
+            login = {"username": user, "password": password}
+            assert browsers[name].http.post("/login", data=login).status_code == 200
+        wrong = {"username": "ann", "password": "hush2"}
+        assert stranger.http.post("/login", data=wrong).status_code == 400
+        browsers["desk"].call(index, place.inputs(index))
+        (run,) = runs.list_runs(place.engine.runs_dir)
+        assert owner_of(run.path) == owner_word("login ann")
+        opened = place.index("build", "open_page")
+        sees = {
+            name: run.id in who.call(opened, place.inputs(opened)) for name, who in browsers.items()
+        }
+        assert sees == {"desk": True, "phone": True, "bens": False}
+
+
+def test_a_visitor_has_room_for_so_much(scene: Scene) -> None:
+    engine, bob = scene.place.engine, Visitor(scene.bob.word)
+    uploads = engine.runs_dir / "uploads" / bob.word
+    uploads.mkdir(parents=True)
+    with acting_as(bob):
+        first = engine.start(TrainConfig(name="first"))
+        for _ in range(2):  # none of them is alive, so none waits
+            engine.start(TrainConfig(name=f"more-{_}"))
+        for run in (first, *runs.list_runs(engine.runs_dir)[:1]):
+            processes.note(run.path, os.getpid())
+        with pytest.raises(RunError, match="2 of your runs are at work or waiting"):
+            engine.start(TrainConfig(name="third"))
+        for run in runs.list_runs(engine.runs_dir):
+            (run.path / processes.PROCESS).unlink(missing_ok=True)
+        with (uploads / "big").open("wb") as file:
+            file.truncate(501_000_000)
+        with pytest.raises(RunError, match="take 501 MB of the 500 MB"):
+            engine.start(TrainConfig(name="fourth"))
+        with pytest.raises(RunError, match="take 501 MB"):
+            engine.access.uploads_for(str(uploads / "big"))
+        (uploads / "big").unlink()
+        for i in range(17):
+            runs.create(TrainConfig(name=f"x{i}"), engine.runs_dir, bob.word)
+        with pytest.raises(RunError, match="You have 20 runs here"):
+            engine.start(TrainConfig(name="last"))
+    with acting_as(Visitor(scene.ann.word)):
+        assert engine.start(TrainConfig(name="hers"))
+
+
+def test_a_run_that_takes_too_much_is_stopped_and_then_ended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[Path] = []
+    monkeypatch.setattr(processes, "end", ended.append)
+    guard, run = Guard(scene.place.engine), scene.anns
+    processes.note(run.path, os.getpid())
+    scene.place.engine.forget_list()
+    guard.look(0.0)
+    assert not run.stop_requested()
+    with (run.path / "worker.log").open("wb") as file:
+        file.truncate(501_000_000)
+    guard.look(44 * 60.0)
+    assert run.stop_requested() and not ended
+    guard.look(46 * 60.0)
+    assert ended == [run.path]

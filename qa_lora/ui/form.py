@@ -242,11 +242,19 @@ def model_choices(allowed: Sequence[str] = ()) -> list[tuple[str, str]]:
     ]
 
 
-def model_info(model_id: str) -> str:
-    """How large a base model is, in one line under its control."""
+def model_info(model_id: str, public: bool = False) -> str:
+    """How large a base model is, in one line under its control.
+
+    Args:
+        model_id: Its name.
+        public: Whether visitors are strangers, who choose from a list.
+    """
     for model in MODELS:
         if model.id == model_id:
-            return f"{model.description}. Any folder or Hub id can be typed."
+            more = "" if public else " Any folder or Hub id can be typed."
+            return f"{model.description}.{more}"
+    if public:
+        return "A Hub id; whether this server trains it is said below."
     return "A folder or a Hub id; its size is known once it is loaded."
 
 

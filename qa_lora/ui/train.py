@@ -66,9 +66,12 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
     run = engine.find(run_id)
     progress = engine.followers.progress(run) if run else Progress()
     controls: dict[str, Any] = {}
+    public, demo = engine.serving.public, engine.serving.read_only
+    if demo:
+        gr.HTML(note(engine.serving.sentence()), elem_id="server-note", js_on_load=None)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=310, elem_id="setup"):
-            if said := engine.serving.sentence():
+        with gr.Column(scale=4, min_width=310, elem_id="setup", visible=not demo):
+            if not demo and (said := engine.serving.sentence()):
                 gr.HTML(note(said), elem_id="server-note", js_on_load=None)
             preset = gr.Radio(
                 list(PRESETS), value=form.FIRST_PRESET, label="Preset", elem_id="preset"
@@ -77,7 +80,7 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 form.model_choices(engine.serving.models),
                 value=POCKET,
                 label="Model",
-                info=form.model_info(POCKET),
+                info=form.model_info(POCKET, public),
                 allow_custom_value=True,
                 interactive=True,
                 elem_id="set-model",
@@ -86,7 +89,9 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 form.data_choices(),
                 value=form.BUNDLED[1],
                 label="Data",
-                info="Bundled, your upload, or type a file's path or a Hub id.",
+                info="Bundled, your upload, or type a Hub id."
+                if public
+                else "Bundled, your upload, or type a file's path or a Hub id.",
                 allow_custom_value=True,
                 interactive=True,
                 elem_id="set-data",
@@ -94,7 +99,7 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
             upload = gr.File(
                 label="Your files: CSV, JSON, Parquet, Excel, up to "
                 f"{engine.serving.upload_bytes // 1024**2} MB each",
-                interactive=not engine.serving.read_only,
+                interactive=not demo,
                 file_count="multiple",
                 file_types=FILE_TYPES,
                 height=84,
@@ -105,7 +110,7 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 start = gr.Button(
                     "Start",
                     variant="primary",
-                    interactive=not engine.serving.read_only,
+                    interactive=not demo,
                     elem_id="start",
                     min_width=90,
                 )

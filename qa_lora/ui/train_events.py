@@ -208,7 +208,12 @@ def wire_train(
     refresh(resumed)
 
     model = tab.controls["model"]
-    model.change(lambda name: gr.Dropdown(info=form.model_info(name)), model, model, **quiet)
+    model.change(
+        lambda name: gr.Dropdown(info=form.model_info(name, engine.serving.public)),
+        model,
+        model,
+        **quiet,
+    )
     columns = [tab.controls[name] for name in COLUMNS]
     advanced = [tab.controls[name] for name in form.ADVANCED]
     data = tab.controls["data"]
