@@ -99,7 +99,7 @@ def wire_form(
         if found is None or not found.has_adapter():
             return {form.message: note("This run has no adapter yet.", "warn")}
         try:
-            job = engine.score(found, make_order(engine, found, *values))
+            job = engine.score(found, make_order(engine, found, engine.access.uploads(), *values))
         except QALoRAError as error:
             return {form.message: note(str(error), "bad"), form.clock: gr.Timer(active=True)}
         return {form.message: "", form.clock: gr.Timer(active=True), **busy(job)}
@@ -134,7 +134,8 @@ def wire_form(
         if not path:
             return {form.message: ""}
         try:
-            kept, said = on_upload(engine, engine.find(run_id), path)
+            uploads = engine.access.uploads_for(path)
+            kept, said = on_upload(engine, uploads, engine.find(run_id), path)
         except QALoRAError as error:
             return {form.message: note(str(error), "bad")}
         choices = [*SPLITS, (f"{kept.name} (uploaded)", str(kept))]

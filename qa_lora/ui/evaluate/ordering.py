@@ -26,6 +26,7 @@ MOST_ADAPTERS = 4
 def make_order(
     engine: Engine,
     run: Run,
+    uploads: Path,
     split: str | None,
     adapters: Sequence[str] | None,
     rows: float | None,
@@ -58,7 +59,7 @@ def make_order(
             )
     if len(adapters or ()) > MOST_ADAPTERS:
         raise ConfigError(f"At most {MOST_ADAPTERS} other adapters are scored at once.")
-    file, uploads = None, engine.access.uploads()
+    file = None
     if split not in [value for _, value in SPLITS]:
         file = Path(split or "")
         if not file.is_file() or uploads.resolve() not in file.resolve().parents:
@@ -72,13 +73,13 @@ def make_order(
     )
 
 
-def on_upload(engine: Engine, run: Run | None, path: str) -> tuple[Path, str]:
+def on_upload(engine: Engine, uploads: Path, run: Run | None, path: str) -> tuple[Path, str]:
     """Keep an uploaded file, and say how many of its questions can be scored.
 
     Raises:
         QALoRAError: If it cannot be read, has no references, or no question is left.
     """
-    kept = keep_upload(path, engine.access.uploads_for(path))
+    kept = keep_upload(path, uploads)
     engine.warm_up()
     from qa_lora.evaluation.asked import find_questions
 
