@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 7860
@@ -24,17 +26,28 @@ def main() -> int:
         return _refuse(f"GRADIO_SERVER_PORT is {port_text!r}; it must be a number from 1 to 65535.")
     port = int(port_text)
 
+    from qa_lora.errors import ConfigError
     from qa_lora.runs import default_runs_dir
+    from qa_lora.serving import ServerSettings, is_loopback
     from qa_lora.threads import wait_politely
+
+    try:
+        serving = ServerSettings.from_environment(address=address)
+    except ConfigError as error:
+        return _refuse(str(error))
+    temporary = _protect() if serving.public else None
     from qa_lora.ui.build import build_app, launch_options
     from qa_lora.ui.engine import Engine
 
     wait_politely()
-    engine = Engine(default_runs_dir())
+    engine = Engine(default_runs_dir(), serving)
     demo = build_app(engine.runs_dir, engine)
     try:
         demo.launch(
-            server_name=address, server_port=port, prevent_thread_lock=True, **launch_options()
+            server_name=address,
+            server_port=port,
+            prevent_thread_lock=True,
+            **launch_options(serving),
         )
     except OSError:
         return _refuse(
@@ -42,13 +55,37 @@ def main() -> int:
             "Choose another one, such as GRADIO_SERVER_PORT=7861."
         )
     sys.stdout.write(f"QA LoRA is at http://{address}:{port} (Ctrl-C ends it; runs go on).\n")
+    if not serving.space_id and serving.login == "none" and not is_loopback(address):
+        sys.stdout.write(
+            f"Warning: whoever can connect to {address}:{port} can use it, without a login. "
+            "See docs/serving.md for QA_LORA_LOGIN and QA_LORA_PUBLIC.\n"
+        )
     sys.stdout.flush()
     # Late enough not to hold up the first page, early enough for the first click.
     warm = threading.Timer(2.0, engine.warm_up)
     warm.daemon = True
     warm.start()
+    if serving.public:
+        from qa_lora.ui.guard import Guard
+
+        Guard(engine, temporary).start()
     demo.block_thread()
     return 0
+
+
+def _protect() -> Path | None:
+    """What must stand before any library is imported, where strangers are at the other end.
+
+    Returns:
+        The folder that was made for uploads; None where the environment names one.
+    """
+    # A visitor who names a repository must not read it with the server's own token.
+    os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+    if os.environ.get("GRADIO_TEMP_DIR"):
+        return None
+    # A folder of this server's own for uploads, so that old ones can be swept.
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="qa-lora-files-")
+    return Path(os.environ["GRADIO_TEMP_DIR"])
 
 
 def _refuse(message: str) -> int:

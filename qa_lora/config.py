@@ -189,6 +189,12 @@ class TrainConfig(BaseModel):
     max_steps: int | None = knob(
         None, "Optimisation", "Stop after this many optimizer steps, whatever the epochs.", ge=1
     )
+    max_minutes: float = knob(
+        0.0,
+        "Optimisation",
+        "Stop after this many minutes of training, resumed ones included; 0 sets no limit.",
+        ge=0,
+    )
     batch_size: int = knob(
         8, "Optimisation", "Rows in one forward pass on one device.", ge=1, le=4096
     )

@@ -32,7 +32,7 @@ __all__ = [
     "to_json",
 ]
 
-FinishReason: TypeAlias = Literal["completed", "stopped", "early_stopped"]
+FinishReason: TypeAlias = Literal["completed", "stopped", "early_stopped", "out_of_time"]
 
 
 @dataclass(frozen=True)

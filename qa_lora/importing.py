@@ -33,6 +33,7 @@ from qa_lora.checksums import CHECKSUMS, find_damage, write_checksums
 from qa_lora.errors import ModelError, RunError, first_line, quoted
 from qa_lora.files import sync
 from qa_lora.imported import FOLDER, KNOWN_FILES, NAME, SOURCE, Imported, read_imported
+from qa_lora.owners import write_owner
 
 __all__ = ["import_adapter"]
 
@@ -53,6 +54,8 @@ def import_adapter(
     revision: str | None = None,
     base: str = "",
     folders_allowed: bool = True,
+    most_bytes: int = 0,
+    owner: str = "",
 ) -> Imported:
     """Bring in an adapter and keep it.
 
@@ -65,6 +68,8 @@ def import_adapter(
         base: Its base model, where its settings name another place for it.
         folders_allowed: Whether paths of this machine are looked at. False for strangers; an
             archive that they uploaded is given as a Path.
+        most_bytes: Of any file of it, if not 0.
+        owner: Whose it is, see :mod:`qa_lora.owners`; the server's own when empty.
 
     Raises:
         ModelError: If it is no adapter that can be used, with the reason.
@@ -83,13 +88,16 @@ def import_adapter(
             raise RunError(f"There are {MOST_KEPT} imported adapters already.", "Remove some.")
         staging = Path(tempfile.mkdtemp(prefix=".in-", dir=root))
         try:
-            known = _fetch(source, staging, revision, folders_allowed)
+            most = {file: min(size, most_bytes or size) for file, size in KNOWN_FILES.items()}
+            known = _fetch(source, staging, revision, folders_allowed, most)
             what = f"The adapter {known['source']}"
             known["base"] = _check(staging, what, base, folders_allowed)
             known["digest"] = _digest(staging)
             called = name or _safe_name(known["source"], known["digest"])
             (staging / SOURCE).write_text(json.dumps(known, indent=2) + "\n", "utf-8")
             write_checksums(staging)
+            if owner:
+                write_owner(staging, owner)
             return _keep(staging, root, called, known["digest"])
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -101,19 +109,27 @@ def import_adapter(
 
 
 def _fetch(
-    source: str | Path, staging: Path, revision: str | None, folders_allowed: bool
+    source: str | Path,
+    staging: Path,
+    revision: str | None,
+    folders_allowed: bool,
+    most: Mapping[str, int],
 ) -> dict[str, str]:
-    """Put the known files into the staging folder; where they are from."""
+    """Put the files of `most`, which has the most bytes of each, into the staging folder.
+
+    Returns:
+        Where they are from.
+    """
     when = datetime.now(timezone.utc).isoformat(timespec="seconds")
     text = str(source).strip()
     path = _path(text) if folders_allowed or isinstance(source, Path) else None
     kind, commit, named = "hub", "", text
     if path is not None and path.is_dir():
         kind, named = "folder", path.resolve().name
-        _copy(path / _folder_in(path, f"The folder {path}"), staging)
+        _copy(path / _folder_in(path, f"The folder {path}"), staging, most)
     elif path is not None and path.suffix.lower() == ".zip":
         kind, named = "zip", path.name
-        unpack(path, staging, KNOWN_FILES)
+        unpack(path, staging, most)
     elif path is not None:
         raise ModelError(
             f"The file {path.name} is no adapter.",
@@ -122,8 +138,8 @@ def _fetch(
     elif HUB_ID.fullmatch(text) and "/" in text and ".." not in text:
         from qa_lora.hub_adapter import download
 
-        folder, commit = download(text, KNOWN_FILES, revision)
-        _copy(folder, staging)
+        folder, commit = download(text, most, revision)
+        _copy(folder, staging, most)
     else:
         places = "a folder, a .zip file, or " if folders_allowed else ""
         raise ModelError(
@@ -164,13 +180,13 @@ def _folder_in(path: Path, what: str) -> str:
     return choose_folder(names, what)
 
 
-def _copy(folder: Path, staging: Path) -> None:
-    for name, most in KNOWN_FILES.items():
+def _copy(folder: Path, staging: Path, most: Mapping[str, int]) -> None:
+    for name, bytes_ in most.items():
         path = folder / name
         if path.is_file():
-            if path.stat().st_size > most:
+            if path.stat().st_size > bytes_:
                 raise ModelError(
-                    f"The adapter in {folder} is too large: {name} has more than {most:,} bytes."
+                    f"The adapter in {folder} is too large: {name} has more than {bytes_:,} bytes."
                 )
             shutil.copyfile(path, staging / name)
     if not (staging / ADAPTER_WEIGHTS).is_file():

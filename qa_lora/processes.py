@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qa_lora.files import replaced_file
 
-__all__ = ["PROCESS", "alive", "forget", "is_mine", "note", "spawn"]
+__all__ = ["PROCESS", "alive", "end", "forget", "is_mine", "note", "spawn"]
 
 PROCESS = "process.json"
 
@@ -23,6 +23,18 @@ def alive(folder: Path) -> bool:
 def is_mine(folder: Path) -> bool:
     """Whether it is this one."""
     return _pid(folder) == os.getpid()
+
+
+def end(folder: Path) -> None:
+    """Kill the process that works on a run; what it saved stays, and the run can be resumed."""
+    import psutil
+
+    pid = _pid(folder)
+    if pid is not None:
+        try:
+            psutil.Process(pid).kill()
+        except psutil.Error:
+            return  # it has just ended
 
 
 def note(folder: Path, pid: int) -> None:

@@ -33,6 +33,7 @@ from qa_lora.event_log import EventReader, last_word
 from qa_lora.events import Event, Failed, Finished
 from qa_lora.files import recover_folder, replaced_file
 from qa_lora.imported import imported_folder
+from qa_lora.owners import write_owner
 from qa_lora.recovery import check_processes, read_checkpoint_state, rewind
 from qa_lora.secrets import holds_token
 
@@ -240,8 +241,13 @@ def default_runs_dir() -> Path:
     return Path(os.environ.get("QA_LORA_RUNS_DIR") or "runs")
 
 
-def create(config: TrainConfig, runs_dir: str | Path) -> Run:
+def create(config: TrainConfig, runs_dir: str | Path, owner: str = "") -> Run:
     """Make the folder of a new run.
+
+    Args:
+        config: The settings.
+        runs_dir: Where it is made.
+        owner: Whose it is, see :mod:`qa_lora.owners`; the server's own when empty.
 
     Raises:
         ConfigError: If a token or a password stands in a setting; nothing is written.
@@ -272,6 +278,8 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
         path = runs_dir / (f"{stamp}-{safe}" if attempt == 1 else f"{stamp}-{safe}-{attempt}")
         try:
             path.mkdir(parents=True)
+            if owner:  # before the folder is a run that others might see
+                write_owner(path, owner)
             with replaced_file(path / CONFIG) as file:
                 file.write_text(config.to_yaml(), "utf-8")
         except FileExistsError:
@@ -348,15 +356,20 @@ def place(run: Run) -> int | None:
     return waiting.index(run.path) + 1 if run.path in waiting else None
 
 
-def start(config: TrainConfig, runs_dir: str | Path) -> Run:
+def start(config: TrainConfig, runs_dir: str | Path, owner: str = "") -> Run:
     """Create a run and train it in a process of its own, as soon as no other in the folder works.
+
+    Args:
+        config: The settings.
+        runs_dir: Where it is made.
+        owner: Whose it is, as in :func:`create`.
 
     Raises:
         RunError: If nothing can be written, or very many runs wait already.
     """
     with turns.look(Path(runs_dir)):
         turns.check_room(Path(runs_dir))
-        run = create(config, runs_dir)
+        run = create(config, runs_dir, owner)
         _launch(run)
     return run
 

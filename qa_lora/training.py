@@ -124,7 +124,7 @@ def _story(run: Session, config: TrainConfig, should_stop: Callable[[], bool]) -
             yield from _roll_back(run, config.learning_rate, error)
 
     progress = run.progress
-    if reason == "stopped" and progress.step % config.evaluate_every:
+    if reason in ("stopped", "out_of_time") and progress.step % config.evaluate_every:
         # After the checkpoint: a resumed run must not know of this extra look.
         yield from evaluate(run)
     if run.best is None and config.keep == "best" and progress.step > 0:
@@ -148,6 +148,8 @@ def _steps(
     clock = CheckpointClock(config.checkpoint_every, config.checkpoint_seconds)
     if run.out_of_patience:
         return "early_stopped"
+    if progress.step < run.total_steps and any(distributed.any_of(_late(run, config))):
+        return "out_of_time"
     if progress.step < run.total_steps and any(distributed.any_of(should_stop())):
         if progress.step == 0:
             yield Checkpointed(step=0, seconds=save_checkpoint(run))
@@ -190,16 +192,28 @@ def _steps(
             yield from evaluate(run)
             yield from probe(run)
         is_over = is_last or run.out_of_patience
-        stopping, due = distributed.any_of(not is_over and should_stop(), clock.due(progress.step))
+        late, stopping, due = distributed.any_of(
+            not is_over and _late(run, config),
+            not is_over and should_stop(),
+            clock.due(progress.step),
+        )
+        is_over |= late
         if is_over or stopping or due:
             progress.elapsed_seconds = time.monotonic() - session_start
             clock.saved(seconds := save_checkpoint(run))
             yield Checkpointed(step=progress.step, seconds=seconds)
+        if late:
+            return "out_of_time"
         if stopping:
             return "stopped"
         if is_over and not is_last:
             return "early_stopped"
     return "completed"
+
+
+def _late(run: Session, config: TrainConfig) -> bool:
+    """Whether the training has had its minutes, as they stood after the last step."""
+    return 0 < 60 * config.max_minutes <= run.progress.elapsed_seconds
 
 
 def _checkpointed_step(folder: Path) -> int:

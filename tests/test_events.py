@@ -33,7 +33,7 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "float": NUMBERS,
     "float | None": st.none() | NUMBERS,
     "str": st.text(),
-    "FinishReason": st.sampled_from(["completed", "stopped", "early_stopped"]),
+    "FinishReason": st.sampled_from(["completed", "stopped", "early_stopped", "out_of_time"]),
     "tuple[Probe, ...]": st.lists(
         st.builds(Probe, question=st.text(), reference=st.text(), answer=st.text())
     ).map(tuple),

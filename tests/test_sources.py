@@ -214,25 +214,6 @@ def test_given_sides(tmp_path: Path) -> None:
     assert (len(split.train), len(split.validation)) == (18, 2)
 
 
-def test_on_a_space_no_source_may_be_a_path_of_the_server(tmp_path: Path, monkeypatch: Any) -> None:
-    card = pytest.importorskip("qa_lora.ui.data_card")
-    uploads = tmp_path / "uploads"
-    mine, secret = qa_file(uploads, "mine.jsonl", 3), qa_file(tmp_path, "secret.jsonl", 3)
-    good = TrainConfig(data=f"{mine} weight=2\nowner/name", validation_data=mine)
-    bad = [
-        TrainConfig(data=f"{mine}\n{secret} rows=2"),
-        TrainConfig(data=str(tmp_path)),
-        TrainConfig(data=mine, test_data=secret),
-        TrainConfig(data=mine, model=secret),
-    ]
-    card.refuse_server_paths(bad[0], uploads)
-    monkeypatch.setenv("SPACE_ID", "me/space")
-    card.refuse_server_paths(good, uploads)
-    for config in bad:
-        with pytest.raises(DataError, match="is a path on this server"):
-            card.refuse_server_paths(config, uploads)
-
-
 def test_atlas_keeps_its_licence() -> None:
     assert load("atlas rows=5").sources[0].licence == "cc-by-4.0"
 

@@ -439,6 +439,21 @@ def test_early_stopping_ends_a_training_that_gets_no_better(
     assert isinstance(third[-1], Finished) and third[-1].reason == "early_stopped"
 
 
+def test_a_training_ends_when_its_minutes_are_over(config: TrainConfig, tmp_path: Path) -> None:
+    late = changed(config, max_minutes=1e-9, max_steps=20, evaluate_every=7)
+    finished = list(train(late, tmp_path))[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.reason, finished.step) == ("out_of_time", 1)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+    assert finished.validation_loss is not None
+    # Killed after its last checkpoint, it has no more time than before.
+    again = list(train(late, tmp_path, resume=True))
+    assert [type(event) for event in again if not isinstance(event, Evaluated)] == [
+        Started, Finished,
+    ]  # fmt: skip
+    assert isinstance(again[-1], Finished) and again[-1].reason == "out_of_time"
+
+
 def test_an_improvement_that_is_too_small_does_not_count(
     config: TrainConfig, tmp_path: Path
 ) -> None:

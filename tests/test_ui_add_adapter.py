@@ -15,6 +15,7 @@ from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError
 from qa_lora.imported import list_imported
 from qa_lora.importing import import_adapter
+from qa_lora.serving import ServerSettings
 from tests.lively import make_adapter, make_model
 
 pytest.importorskip("gradio")
@@ -22,6 +23,9 @@ from qa_lora.ui.add_adapter import imported_html
 from qa_lora.ui.build import build_app
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate.ordering import make_order
+from qa_lora.ui.visitors import Visitor, acting_as
+
+STRANGERS = ServerSettings(public=True)
 
 
 class Page:
@@ -110,13 +114,15 @@ def test_a_refusal_stands_at_the_control(page, tmp_path):
     assert "columns" not in last
 
 
-def test_strangers_name_no_folder_and_remove_nothing(page, made):
+def test_strangers_name_no_folder_and_remove_nothing(page, made, monkeypatch):
     kept = import_adapter(made, page.engine.runs_dir, name="mine")
-    page.engine.folders_allowed = False
-    *_, last = page.call("evaluate", "add", page.run.id, [], str(made), "two", "")
-    assert "cannot be a Hub id" in last["evaluate-add-message"]
+    monkeypatch.setattr(page.engine.access, "settings", STRANGERS)
+    monkeypatch.setattr(page.engine, "serving", STRANGERS)
+    with acting_as(Visitor("word")):
+        *_, last = page.call("evaluate", "add", page.run.id, [], str(made), "two", "")
+        assert "cannot be a Hub id" in last["evaluate-add-message"]
     (said,) = page.call("evaluate", "remove", page.run.id, [], "mine")
-    assert "cannot be removed" in said["evaluate-add-message"]
+    assert "no imported adapter named mine to remove" in said["evaluate-add-message"]
     (shown,) = page.call("evaluate", "show", page.run.id)
     assert not shown["evaluate-remove"]["visible"] and not shown["evaluate-which"]["visible"]
     assert list_imported(page.engine.runs_dir) == [kept]
@@ -134,7 +140,7 @@ def test_an_adapter_of_another_base_is_listed_and_says_why_it_cannot_be_chosen(
     assert "theirs" not in str(last["columns"]["choices"])
     assert f"the run in view stands on {model}" in last["compare-add-message"]
     assert f"not now: the run in view stands on {model}" in last["compare-imported"]
-    assert "a run of this base is needed" in imported_html(page.engine.imported(), None)
+    assert "a run of this base is needed" in imported_html(page.engine.adapters.listed(), None)
     with pytest.raises(ConfigError, match="no run theirs with an adapter here"):
         make_order(page.engine, page.run, tmp_path, "test", ["theirs"], 5, 0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,17 +13,19 @@ from qa_lora import runs
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError
 from qa_lora.events import Finished, Step, to_json
+from qa_lora.owners import OWNER, write_owner
 from qa_lora.publishing import PlannedFile
-from qa_lora.publishing.login import serves_others, usable_token
+from qa_lora.publishing.login import usable_token
 from qa_lora.secrets import Finding
+from qa_lora.serving import ServerSettings
 from tests.lively import make_adapter, make_model
 from tests.loopback_hub import TOKEN, Hub
 
 pytest.importorskip("gradio")
 from qa_lora.ui.build import build_app
-from qa_lora.ui.data_card import refuse_server_paths
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.publish import account_html, files_html
+from qa_lora.ui.visitors import Visitor, acting_as
 
 REPO = "someone/mine"
 
@@ -31,9 +33,9 @@ REPO = "someone/mine"
 class Panel:
     """The panel's handlers as a visitor's browser calls them."""
 
-    def __init__(self, runs_dir: Path, run: runs.Run) -> None:
+    def __init__(self, runs_dir: Path, run: runs.Run, serving: ServerSettings) -> None:
         self.run = run
-        self.app = build_app(runs_dir, Engine(runs_dir))
+        self.app = build_app(runs_dir, Engine(runs_dir, serving))
 
     def handler(self, name: str) -> Callable[..., Any]:
         return next(
@@ -68,15 +70,13 @@ def panel(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Panel:
     events = [Step(i, 0.1, 2.0 / i, 0.1, 1, 1, 1, 1, 1) for i in (1, 2)]
     log = [*events, Finished(2, "completed", 1.0, 1.0, 3.0, 4.0)]
     run.events_path.write_text("".join(f"{to_json(event)}\n" for event in log))
-    return Panel(folder / "runs", run)
+    return Panel(folder / "runs", run, ServerSettings())
 
 
 @pytest.fixture(autouse=True)
 def _entered(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A laptop whose owner is logged in."""
     hub.enter(monkeypatch, tmp_path / "hf", TOKEN)
-    for name in ("SPACE_ID", "SYSTEM", "GRADIO_SERVER_NAME", "GRADIO_SHARE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def test_look_shows_files_and_card_and_uploads_nothing(panel: Panel, hub: Hub) -> None:
@@ -120,24 +120,26 @@ def test_a_public_repository_needs_private_unticked(panel: Panel, hub: Hub) -> N
     assert "(public)" in panel.call("press", private=False)["publish-message"]
 
 
-@pytest.mark.parametrize(
-    "open_to",
-    [{"SPACE_ID": "a/b"}, {"SYSTEM": "spaces"}, {"GRADIO_SERVER_NAME": "0.0.0.0"},
-     {"GRADIO_SHARE": "True"}],
-)  # fmt: skip
-def test_a_stranger_never_gets_the_machines_token(
-    panel: Panel, hub: Hub, monkeypatch: pytest.MonkeyPatch, open_to: dict[str, str]
-) -> None:
-    for name, value in open_to.items():
-        monkeypatch.setenv(name, value)
-    assert serves_others() and usable_token(None) is None
+@pytest.fixture
+def public(panel: Panel) -> Iterator[Panel]:
+    """The panel on a server with visitors, seen by the one whose run it is."""
+    owner = Visitor("word")
+    write_owner(panel.run.path, owner.word)
+    with acting_as(owner):
+        yield Panel(panel.run.path.parent, panel.run, ServerSettings(public=True))
+    (panel.run.path / OWNER).unlink()
+
+
+def test_a_stranger_never_gets_the_machines_token(public: Panel, hub: Hub) -> None:
+    panel = public
+    assert usable_token(None, public=False) == TOKEN and usable_token(None, public=True) is None
     repo = hub.add("model", "someone/secret", {"README.md": b"x"}, private=True)
     refused = panel.call("press")
     assert "Publishing needs a login. Log in with Hugging Face" in refused["publish-message"]
     looked = panel.call("look", repo="someone/secret")
     assert "a private repository of that name is not seen" in looked["publish-files"]
     assert set(hub.repos) == {("model", "someone/secret")} and repo.commits == ["initial commit"]
-    assert "your own Hugging Face login" in account_html()
+    assert "your own Hugging Face login" in account_html(public=True)
     # With a login of their own, they publish.
     assert "uploaded" in panel.call("press", login=TOKEN)["publish-message"]
 
@@ -168,12 +170,18 @@ def test_findings_are_shown_at_their_file_and_escaped() -> None:
     assert "<i>" not in html and "<b>" not in html
 
 
-def test_a_visitor_cannot_have_backups_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_visitors_run_is_not_published(public: Panel, hub: Hub) -> None:
+    with acting_as(Visitor("another")):
+        assert "There is no run in view" in public.call("press", login=TOKEN)["publish-message"]
+    assert not hub.repos
+
+
+def test_a_visitor_cannot_have_backups_written(panel: Panel, public: Panel) -> None:
     config = TrainConfig.build(backup="/data/x")
-    refuse_server_paths(config, Path("uploads"))
-    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    runs_dir = panel.run.path.parent
+    assert Engine(runs_dir).admit(config) == config
     with pytest.raises(ConfigError, match="set by whoever runs this server"):
-        refuse_server_paths(config, Path("uploads"))
+        Engine(runs_dir, ServerSettings(public=True)).admit(config)
 
 
 @pytest.mark.parametrize(("name", "inputs"), [("look", 6), ("press", 6), ("go", 7)])

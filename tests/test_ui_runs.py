@@ -165,9 +165,9 @@ def test_delete_restore_and_empty(page: Page) -> None:
         assert "no run" in page.call("restore", name)["runs-message"]
     page.call("delete", "a")
     assert page.call("ask")["runs-sure"].value == "Delete 1 run for good"
-    assert page.engine.trashed() and page.call("unask")["runs-empty"].visible
+    assert page.engine.deleted.runs() and page.call("unask")["runs-empty"].visible
     assert "1 run deleted for good" in page.call("empty")["runs-message"]
-    assert page.engine.trashed() == []
+    assert page.engine.deleted.runs() == []
 
 
 def test_a_run_that_is_being_scored_is_not_deleted(page: Page) -> None:
@@ -256,10 +256,10 @@ def test_a_deleted_run_in_memory_breaks_no_other_page(tiny_model: Path, tmp_path
     one, two = (runs.Run(engine.runs_dir / name) for name in ("one", "two"))
     answerer = engine.answerer(one, ["two"])
     before = answerer.answer("Why?", variant="two").text
-    engine.delete(one)
+    engine.deleted.delete("one")
     assert answerer.answer("Why?").text  # a page that had asked it before goes on
     assert engine.answerer(two).answer("Why?").text == before
     with pytest.raises(RunError):
         engine.answerer(one)
-    assert engine.restore("one").id == "one"
+    assert engine.deleted.restore("one").id == "one"
     assert engine.answerer(one, ["two"]).answer("Why?", variant="two").text == before

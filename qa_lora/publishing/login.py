@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-__all__ = ["machine_token", "serves_others", "usable_token"]
-
-LOOPBACK = ("", "localhost", "127.0.0.1", "::1", "[::1]")
-
-
-def serves_others() -> bool:
-    """Whether the app may have visitors who are not its owner: on a Space, or open to a network."""
-    space = os.environ.get("SPACE_ID") or os.environ.get("SYSTEM") == "spaces"
-    shared = os.environ.get("GRADIO_SHARE", "").lower() in ("1", "true")
-    address = os.environ.get("GRADIO_SERVER_NAME", "").strip().lower()
-    return bool(space) or shared or address not in LOOPBACK
+__all__ = ["machine_token", "usable_token"]
 
 
 def machine_token() -> str | None:
@@ -24,12 +12,13 @@ def machine_token() -> str | None:
     return get_token()
 
 
-def usable_token(visitor: str | None, typed: str = "") -> str | None:
+def usable_token(visitor: str | None, typed: str = "", *, public: bool) -> str | None:
     """The token that a page may use.
 
     Args:
         visitor: Of the login on the page, if there is one.
         typed: One that was entered for this once.
+        public: Whether visitors may be others than the machine's owner.
 
     Returns:
         The first of these; the machine's own only where nobody but its owner can be the visitor.
@@ -37,4 +26,4 @@ def usable_token(visitor: str | None, typed: str = "") -> str | None:
     given = typed.strip() or visitor
     if given:
         return given
-    return None if serves_others() else machine_token()
+    return None if public else machine_token()

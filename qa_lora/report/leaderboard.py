@@ -92,8 +92,11 @@ class Leaderboard:
         self._reports = _Kept[Report]()
         self._configs = _Kept[TrainConfig]()
 
-    def boards(self) -> list[Board]:
+    def boards(self, only: Iterable[str] | None = None) -> list[Board]:
         """One for each set of questions that a complete evaluation was made of.
+
+        Args:
+            only: The ids of the runs that may stand on it; all if None.
 
         Returns:
             Those with the most runs first, of equally many the one with the newest run. Runs and
@@ -101,17 +104,18 @@ class Leaderboard:
         """
         with self._lock:
             runs = {run.id: run for run in list_runs(self.runs_dir)}
+            shown = runs.keys() if only is None else runs.keys() & set(only)
             found: dict[str, dict[str, tuple[int, Standing]]] = {}
             first: dict[str, Report] = {}
             for holder in runs.values():
                 for number in list_reports(holder.evaluations_dir):
                     report, when = self._report(holder, number)
-                    if report is None or not report.complete:
+                    if report is None or not report.complete or holder.id not in shown:
                         continue
                     first.setdefault(report.test_fingerprint, report)
                     board = found.setdefault(report.test_fingerprint, {})
                     for run, standing in _standings(report, holder, number, when, runs):
-                        if run not in board or board[run][0] < when:
+                        if run in shown and (run not in board or board[run][0] < when):
                             board[run] = (when, standing)
             self._reports.sweep()
         boards = [

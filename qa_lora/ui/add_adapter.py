@@ -12,8 +12,7 @@ from typing import Any
 import gradio as gr
 
 from qa_lora.errors import QALoRAError
-from qa_lora.imported import Imported, remove_imported
-from qa_lora.importing import import_adapter
+from qa_lora.imported import Imported
 from qa_lora.locate import same_base
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.words import note
@@ -138,14 +137,12 @@ def wire_add_adapter(
 
     def show(run_id: str | None) -> Update:
         """What is there now."""
-        found, base = engine.imported(), _base_in_view(engine, run_id)
-        removable = bool(found) and engine.folders_allowed
+        found, base = engine.adapters.listed(), _base_in_view(engine, run_id)
+        removable = engine.adapters.removable()
         return {
             part.listed: imported_html(found, base),
-            part.which: gr.Dropdown(
-                choices=[each.name for each in found], value=None, visible=removable
-            ),
-            part.remove: gr.Button(visible=removable),
+            part.which: gr.Dropdown(choices=removable, value=None, visible=bool(removable)),
+            part.remove: gr.Button(visible=bool(removable)),
         }
 
     def bring(
@@ -158,14 +155,7 @@ def wire_add_adapter(
         }
         ready = {part.add: gr.Button(interactive=True)}
         try:
-            engine.warm_up()
-            kept = import_adapter(
-                source,
-                engine.runs_dir,
-                name=name.strip(),
-                base=base.strip(),
-                folders_allowed=engine.folders_allowed,
-            )
+            kept = engine.adapters.bring(source, name.strip(), base.strip())
         except QALoRAError as error:
             yield {**ready, part.message: note(str(error), "bad")}
             return
@@ -201,9 +191,7 @@ def wire_add_adapter(
         try:
             if not name:
                 return {part.message: note("Choose the adapter to remove.", "warn")}
-            if not engine.folders_allowed:
-                return {part.message: note("Adapters cannot be removed on a public page.", "bad")}
-            remove_imported(str(name), engine.runs_dir)
+            engine.adapters.remove(str(name))
         except QALoRAError as error:
             return {part.message: note(str(error), "bad")}
         return {

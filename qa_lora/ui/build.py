@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from qa_lora.data.sources import UPLOAD_LIMIT_BYTES
+from qa_lora.serving import ServerSettings
 from qa_lora.ui.compare import build_compare, wire_compare
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
@@ -21,24 +21,41 @@ from qa_lora.ui.runs import build_runs, wire_runs
 from qa_lora.ui.theme import STYLES, make_theme
 from qa_lora.ui.train import build_train
 from qa_lora.ui.train_events import show_run, shown_by, wire_train
+from qa_lora.ui.visitors import password_check
 
 __all__ = ["build_app", "launch_options"]
 
 POLL_SECONDS = 1.0
 
 
-def launch_options() -> dict[str, Any]:
-    """How the app is launched, besides where it listens."""
-    return {
+def launch_options(serving: ServerSettings | None = None) -> dict[str, Any]:
+    """How the app is launched, besides where it listens.
+
+    Args:
+        serving: How it is served; without limits if None.
+    """
+    serving = serving or ServerSettings()
+    options: dict[str, Any] = {
         "theme": make_theme(),
         "css_paths": STYLES,
-        "show_error": True,
+        # What went wrong unforeseen may name a path: nothing for strangers.
+        "show_error": not serving.public,
         "run_history": False,
-        "max_file_size": UPLOAD_LIMIT_BYTES,
+        "max_file_size": serving.upload_bytes,
         "ssr_mode": False,
         "footer_links": [],
         "quiet": True,
+        "enable_monitoring": False,
     }
+    if serving.public or serving.read_only:
+        from starlette.middleware import Middleware
+
+        from qa_lora.ui.gate import Gate
+
+        options["app_kwargs"] = {"middleware": [Middleware(Gate, settings=serving)]}
+    if serving.login == "password":
+        options["auth"] = password_check(serving)
+    return options
 
 
 def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
@@ -58,7 +75,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
                 evaluate = build_evaluate(tab)
             with gr.Tab("Runs", id="runs") as tab:
                 runs_tab = build_runs(tab)
-                publish = build_publish()
+                publish = build_publish(public=engine.serving.public)
         clock = gr.Timer(POLL_SECONDS)
         seen = gr.State(("", ""))
 
@@ -74,12 +91,13 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             choices = run_choices(engine, run_id)
             version = engine.followers.progress(run).version if run else 0
             light = light_html(engine)
+            own = bool(run and engine.access.owns(run.path))
             asked = bool(run and run.stop_requested())
             alive = bool(run and run.alive())
             # What stands in the selector is long: it is sent only if that itself has changed.
             offered = sha256(repr(choices).encode("utf-8", "replace")).hexdigest()
             now = repr(
-                (run_id, offered, version, light, engine.device, log, smoothing, asked, alive)
+                (run_id, offered, version, light, engine.device, log, smoothing, asked, alive, own)
             )
             if now == before[0]:
                 return {seen: gr.skip()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -15,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from qa_lora.config import SOURCES, SPLIT_SETTINGS, TrainConfig
 from qa_lora.data.readers import ENDINGS
 from qa_lora.data.sources import local_files
-from qa_lora.errors import ConfigError, DataError, QALoRAError, RunError
+from qa_lora.errors import ConfigError, QALoRAError, RunError
 from qa_lora.estimate.shapes import has_tokenizer
 from qa_lora.files import replaced_file
-from qa_lora.publishing.login import serves_others
 from qa_lora.ui.report_card import report_html
 from qa_lora.ui.words import note
 
@@ -31,7 +29,6 @@ __all__ = [
     "check_data",
     "keep_upload",
     "read_data",
-    "refuse_server_paths",
     "state_of",
 ]
 
@@ -42,7 +39,10 @@ FILE_TYPES = sorted({"." + ending.rsplit(".", 1)[1] for ending in ENDINGS})
 """What can be uploaded."""
 
 # Settings that change nothing in a check, at their defaults, so that they share what was checked.
-_FREE = ("name", "lora_r", "lora_alpha", "lora_dropout", "learning_rate", "epochs", "max_steps")
+_FREE = (
+    *("name", "lora_r", "lora_alpha", "lora_dropout", "learning_rate", "epochs", "max_steps"),
+    *("max_minutes", "init_adapter"),
+)
 _UNUSED = {name: TrainConfig.model_fields[name].default for name in _FREE}
 
 
@@ -58,20 +58,21 @@ class Checked:
 
 
 def check_data(
-    settings: Mapping[str, Any], uploads: Path, warm_up: Callable[[], None] | None = None
+    settings: Mapping[str, Any],
+    admit: Callable[[TrainConfig], TrainConfig],
+    warm_up: Callable[[], None] | None = None,
 ) -> Checked:
     """Read a source and say what is in it, in a card; problems are in the card too.
 
     Args:
         settings: The form's values.
-        uploads: Where uploads are kept.
+        admit: Gives the training as the server would do it, or refuses it.
         warm_up: Imports the tokenizer's library; tokens are not counted without it.
     """
     from qa_lora.data import ColumnsError
 
     try:
-        config = TrainConfig.build(**settings)
-        refuse_server_paths(config, uploads)
+        config = admit(TrainConfig.build(**settings))
         if warm_up is not None:
             warm_up()
         counted = warm_up is not None and has_tokenizer(config.model)
@@ -124,28 +125,6 @@ def state_of(config: TrainConfig) -> tuple[int, int]:
     except (OSError, QALoRAError):
         return 0, 0
     return sum(stat.st_mtime_ns for stat in stats), sum(stat.st_size for stat in stats)
-
-
-def refuse_server_paths(config: TrainConfig, uploads: Path) -> None:
-    """On a Space, where visitors are strangers: no file of the server but an upload is read.
-
-    Raises:
-        DataError: If the model or the data is a path on the server.
-        ConfigError: If a backup is asked for, which would be written with the server's own rights.
-    """
-    if config.backup and serves_others():
-        raise ConfigError(
-            "Where backups go is set by whoever runs this server.", "Leave backup empty."
-        )
-    if not os.environ.get("SPACE_ID"):
-        return
-    texts = [config.model, *(getattr(config, name) or "" for name in SOURCES)]
-    for path in (path for text in texts for path in local_files(text)):
-        if uploads.resolve() not in path.resolve().parents:
-            raise DataError(
-                f"{path} is a path on this server, which visitors cannot use.",
-                "Upload a file, or name a repository on the Hub.",
-            )
 
 
 def keep_upload(upload: str, uploads: Path) -> Path:

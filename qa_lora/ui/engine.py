@@ -6,6 +6,7 @@ once the first page is out.
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
 import time
@@ -15,16 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lora import runs, trash, turns
+from qa_lora import runs, turns
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
 from qa_lora.fetching import base_commit, download_of
 from qa_lora.hub_downloads import Download
-from qa_lora.imported import Imported, imported_folder, list_imported
 from qa_lora.labels import LABEL, read_label
 from qa_lora.locate import same_base
 from qa_lora.run_summaries import RunSummary, Summaries, state_of
+from qa_lora.serving import ServerSettings
+from qa_lora.ui.access import Access
+from qa_lora.ui.deleted import Deleted
 from qa_lora.ui.jobs import Job, Order, work
+from qa_lora.ui.kept_adapters import KeptAdapters
 from qa_lora.ui.line import Line, Ticket
 from qa_lora.ui.resident import Resident
 from qa_lora.ui.series import Followers
@@ -59,12 +63,15 @@ class Engine:
 
     Args:
         runs_dir: Where runs lie.
+        serving: How the app is served; without limits if None.
     """
 
-    def __init__(self, runs_dir: Path) -> None:
+    def __init__(self, runs_dir: Path, serving: ServerSettings | None = None) -> None:
         self.runs_dir = runs_dir
-        self.folders_allowed = True
-        """Whether visitors may name folders of this machine, and remove imported adapters."""
+        self.serving = serving or ServerSettings()
+        self.access = Access(self.serving, runs_dir)
+        self.deleted = Deleted(self)
+        self.adapters = KeptAdapters(self)
         self.followers = Followers()
         self.device = f"{os.cpu_count() or 1} CPU cores"
         self.warm = False
@@ -82,7 +89,7 @@ class Engine:
         self._waiting: list[str] = []
         self._lock = threading.Lock()
         self._starting = threading.Lock()
-        self._started: tuple[float, TrainConfig, runs.Run] | None = None
+        self._started: tuple[float, TrainConfig, str, runs.Run] | None = None
 
     def warm_up(self) -> None:
         """Import what training, answering and scoring need, once; later calls wait for the first.
@@ -106,7 +113,11 @@ class Engine:
         self.rows()  # many runs are read before their table is asked for
 
     def listed(self) -> list[Listed]:
-        """All runs, newest first; looked up at most twice a second, however many pages ask."""
+        """The runs that the visitor may see, newest first."""
+        return [item for item in self._everything() if self.access.sees(item.run.path)]
+
+    def _everything(self) -> list[Listed]:
+        """All runs; looked up at most twice a second, however many pages ask."""
         now = time.monotonic()
         with self._lock:
             if now - self._listed[0] > 0.5:
@@ -144,56 +155,31 @@ class Engine:
         names = (item.name for item in self.listed() if item.run.id == run_id)
         return next(names, run_id)
 
-    def delete(self, run: runs.Run) -> None:
-        """Move a run to the trash; who has its adapter in memory may go on with that.
-
-        Raises:
-            RunError: If the run is at work, waits, or is being scored.
-        """
-        for job in list(self.jobs.values()):
-            if job.busy and run.id in (job.run_id, *job.adapters):
-                raise RunError(
-                    f"The run {run.id} is being scored, so it is not deleted.",
-                    "Wait for the scoring, or cancel it.",
-                )
-        trash.delete(run)
-        self.forget_list()
-
-    def trashed(self) -> list[runs.Run]:
-        """The deleted runs, newest first."""
-        return trash.in_trash(self.runs_dir)
-
-    def restore(self, name: str) -> runs.Run:
-        """Take a run out of the trash.
-
-        Raises:
-            RunError: If it is not there, or cannot be moved.
-        """
-        if name not in [run.id for run in self.trashed()]:
-            raise RunError(f"There is no run {name} in the trash.")
-        run = trash.restore(name, self.runs_dir)
-        self.forget_list()
-        return run
-
-    def empty_trash(self) -> int:
-        """Delete the runs in the trash for good; how many those were.
-
-        Raises:
-            RunError: If some of them cannot be deleted.
-        """
-        gone = 0
-        for run in self.trashed():
-            gone += trash.empty(self.runs_dir, only=run)
-        return gone
-
     def forget_list(self) -> None:
         """Look at the disk again the next time: a run was just made."""
         with self._lock:
             self._listed = (0.0, [])
 
     def find(self, run_id: str | None) -> runs.Run | None:
-        """The run of that id in the runs folder; None for anything else a browser may send."""
+        """A run that the visitor may see; None for anything else a browser may send."""
         return next((item.run for item in self.listed() if item.run.id == run_id), None)
+
+    def own(self, run_id: str | None) -> runs.Run:
+        """A run that the visitor may change: stop, resume, score, rename, delete, publish.
+
+        Raises:
+            RunError: If there is none of that id, or it is not theirs.
+        """
+        run = self.find(run_id)
+        if run is None:
+            raise RunError("There is no such run here.", "Choose one on top of the page.")
+        self.access.check_owns(run.path)
+        return run
+
+    def job(self, run_id: str | None) -> Job | None:
+        """The latest scoring of a run that the visitor may see."""
+        run = self.find(run_id)
+        return self.jobs.get(run.id) if run is not None else None
 
     def other_runs(self, run: runs.Run) -> list[str]:
         """The ids of other runs whose adapters stand on the same base, newest first.
@@ -211,43 +197,26 @@ class Engine:
                     found.append(item.run.id)
         return found
 
-    def imported(self) -> list[Imported]:
-        """Adapters from elsewhere, by name."""
-        return list_imported(self.runs_dir)
-
-    def other_systems(self, run: runs.Run) -> dict[str, str]:
-        """What can answer beside a run: other runs of its base, then adapters from elsewhere.
-
-        Returns:
-            Labels for the page, by name.
-
-        Raises:
-            QALoRAError: If the settings of the run itself cannot be read.
-        """
-        model = run.config().model
-        elsewhere = (each for each in self.imported() if same_base(each.base, model))
-        return {
-            **{name: name for name in self.other_runs(run)},
-            **{each.name: f"{each.name} (imported)" for each in elsewhere},
-        }
-
-    def adapter_folder(self, name: str) -> Path | None:
-        """Where the adapter of a run or an imported one lies; None for any other name."""
-        run = self.find(name)
-        return run.adapter if run is not None else imported_folder(name, self.runs_dir)
-
     def active(self) -> runs.Run | None:
-        """The run that somebody is working on; none that waits."""
-        working = (i.run for i in self.listed() if i.alive and i.status != "waiting")
-        return next(working, None)
+        """The run at work, if the visitor may see it; none that waits."""
+        run = self.at_work()
+        return run if run is not None and self.access.sees(run.path) else None
 
-    def waiting(self) -> list[str]:
-        """The ids of the runs that wait, next first."""
-        return list(self._waiting)
+    def at_work(self) -> runs.Run | None:
+        """The run that somebody is working on, whoever may see it."""
+        return next(iter(self.working()), None)
+
+    def working(self) -> list[runs.Run]:
+        """All runs that somebody works on, whoever may see them."""
+        return [i.run for i in self._everything() if i.alive and i.status != "waiting"]
+
+    def waiting(self) -> int:
+        """How many runs wait, whoever may see them."""
+        return len(self._waiting)
 
     def place(self, run: runs.Run) -> int | None:
         """Place in line of a run that waits, 1 for the next."""
-        waiting = self.waiting()
+        waiting = list(self._waiting)
         return waiting.index(run.id) + 1 if run.id in waiting else None
 
     def start(self, config: TrainConfig) -> runs.Run:
@@ -256,20 +225,50 @@ class Engine:
         Raises:
             QALoRAError: If it cannot be started.
         """
+        owner = self.access.new_owner()
+        config = self.admit(config)
         with self._starting:
             now = time.monotonic()
             if self._started is not None:
-                before, same, run = self._started
-                if same == config and now - before < SECOND_CLICK_SECONDS:
+                before, same, whose, run = self._started
+                if (same, whose) == (config, owner) and now - before < SECOND_CLICK_SECONDS:
                     return run
-            run = runs.start(config, self.runs_dir)
-            self._started = (time.monotonic(), config, run)
+            self.access.check_room(scoring=self._scoring())
+            run = runs.start(config, self.runs_dir, owner)
+            self._started = (time.monotonic(), config, owner, run)
         self.forget_list()
         return run
 
+    def admit(self, config: TrainConfig) -> TrainConfig:
+        """A training as this server would do it for this visitor: what is empty is the limit.
+
+        Raises:
+            QALoRAError: If it asks for more, or for what is not the visitor's.
+        """
+        return self.access.admit(config, lambda name: self.find(name) is not None)
+
+    def resume(self, run_id: str | None) -> None:
+        """Go on with a run of the visitor's.
+
+        Raises:
+            QALoRAError: If it is not theirs or cannot be resumed, or they have too much at work.
+        """
+        run = self.own(run_id)
+        with self._starting:
+            self.access.check_room(scoring=self._scoring(), new=False)
+            runs.resume(run)
+        self.forget_list()
+
     def scored_now(self) -> str | None:
-        """The id of the run that is being scored by this server."""
-        return next((job.run_id for job in list(self.jobs.values()) if job.busy), None)
+        """The id of the run that is being scored by this server, if the visitor may see it."""
+        return next((run_id for run_id in self._scoring() if self.find(run_id)), None)
+
+    def _scoring(self) -> list[str]:
+        return [job.run_id for job in list(self.jobs.values()) if job.busy]
+
+    def busy_job(self) -> Job | None:
+        """The scoring that goes on, whoever may see it."""
+        return next((job for job in list(self.jobs.values()) if job.busy), None)
 
     def enter_line(self, run: runs.Run) -> Ticket:
         """Get in line for the one model in memory; leave the ticket in any case.
@@ -353,11 +352,13 @@ class Engine:
         """
         if not run.has_adapter():
             raise RunError(f"The run {run.id} has no adapter yet.")
+        for name in others:
+            self.access.check_name(name)
         self.warm_up()
         job = self.jobs.get(run.id)
         return self._resident.answerer(
             run,
-            {name: self.find(name) or str(self.adapter_folder(name) or name) for name in others},
+            {name: self.find(name) or str(self.adapters.folder(name) or name) for name in others},
             replace=job is None or job.state != "answering",
         )
 
@@ -381,12 +382,18 @@ class Engine:
         """Score questions in a thread of its own, in line for the model.
 
         Raises:
-            RunError: If the run is being scored already.
+            RunError: If the run is not the visitor's, is being scored already, or there is no room.
         """
+        self.access.check_owns(run.path)
+        self.access.check_room(scoring=self._scoring(), new=False)
         with self._lock:
             job = self.jobs.get(run.id)
             if job is not None and job.busy:
                 raise RunError(f"The run {run.id} is being scored already.")
             job = self.jobs[run.id] = Job(run.id, adapters=order.adapters)
-        threading.Thread(target=work, args=(self, job, run, order), daemon=True).start()
+        # In a copy of the context, so that it acts for the visitor who ordered it.
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(work, self, job, run, order), daemon=True
+        ).start()
         return job

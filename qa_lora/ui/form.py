@@ -233,19 +233,28 @@ def as_yaml(settings: Mapping[str, Any]) -> str:
     return TrainConfig.build(**settings).to_yaml()
 
 
-def model_choices() -> list[tuple[str, str]]:
-    """The base models by name, with their sizes."""
+def model_choices(allowed: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """The base models by name, with their sizes; only those that are allowed, unless all are."""
     return [
         (f"{model.label} · {model.description.removesuffix(' parameters')}", model.id)
         for model in MODELS
+        if not allowed or model.id in allowed
     ]
 
 
-def model_info(model_id: str) -> str:
-    """How large a base model is, in one line under its control."""
+def model_info(model_id: str, public: bool = False) -> str:
+    """How large a base model is, in one line under its control.
+
+    Args:
+        model_id: Its name.
+        public: Whether visitors are strangers, who choose from a list.
+    """
     for model in MODELS:
         if model.id == model_id:
-            return f"{model.description}. Any folder or Hub id can be typed."
+            more = "" if public else " Any folder or Hub id can be typed."
+            return f"{model.description}.{more}"
+    if public:
+        return "A Hub id; whether this server trains it is said below."
     return "A folder or a Hub id; its size is known once it is loaded."
 
 

@@ -54,6 +54,10 @@ def build_header(engine: Engine) -> Header:
         )
         device = gr.HTML(device_html(engine), elem_id="device", js_on_load=None)
         light = gr.HTML(light_html(engine), elem_id="light", js_on_load=None)
+        if engine.serving.duplicate_url:
+            gr.HTML(_duplicate_html(engine), elem_id="duplicate", js_on_load=None)
+        if engine.serving.login == "huggingface":
+            gr.LoginButton(elem_id="login", size="sm", min_width=120, scale=0)
     remembered = gr.BrowserState(None, storage_key="qa-lora-run", secret="qa-lora")
     return Header(run, device, light, remembered, gr.State(""))
 
@@ -104,11 +108,11 @@ def device_html(engine: Engine) -> str:
 
 def light_html(engine: Engine) -> str:
     """Idle, or what is going on and how far it is."""
-    active = engine.active()
+    active, job = engine.at_work(), engine.busy_job()
     kind, text, title = "", "idle", "Nothing is being trained or scored."
     if active is not None:
         progress = engine.followers.progress(active)
-        kind, title = "on", f"Run {active.id} is at work."
+        kind, title = "on", f"{_named(engine, active.id)} is at work."
         if progress.scoring is not None:
             share = progress.scoring.done / max(1, progress.scoring.total)
             text = f"scoring {share:.0%}"
@@ -126,13 +130,30 @@ def light_html(engine: Engine) -> str:
             text = f"training {progress.fraction():.0%}"
     elif downloads := under_way():
         first = downloads[0]
-        kind, title = "on", f"Downloading {describe(first.repo, first.done, first.total)}."
+        # Strangers do not learn from each other's pages what the others use.
+        named = "" if engine.serving.public else f" {describe(first.repo, first.done, first.total)}"
+        kind, title = "on", f"Downloading{named}."
         text = f"downloading {first.done / max(1, first.total):.0%}"
-    elif any(job.busy for job in list(engine.jobs.values())):
-        job = next(job for job in list(engine.jobs.values()) if job.busy)
-        kind, title = "on", f"Run {job.run_id} is being scored."
+    elif job is not None:
+        kind, title = "on", f"{_named(engine, job.run_id)} is being scored."
         text = f"scoring {job.done / job.total:.0%}" if job.total else "scoring"
-    if waiting := len(engine.waiting()):
+    if waiting := engine.waiting():
         text = f"{text} · {waiting} waiting" if kind else f"{waiting} waiting"
     label = escape(text.replace("%", " %"))
     return f'<span class="light {kind}" role="status" title="{escape(title)}"><i></i>{label}</span>'
+
+
+def _named(engine: Engine, run_id: str) -> str:
+    """A run by its id, if the visitor may know it."""
+    return f"Run {run_id}" if engine.find(run_id) else "Another visitor's run"
+
+
+def _duplicate_html(engine: Engine) -> str:
+    """A link that copies the Space; its id was checked when the settings were read."""
+    url = engine.serving.duplicate_url
+    if not url:
+        return ""
+    return (
+        f'<a class="duplicate" href="{escape(url)}" target="_blank" rel="noopener" '
+        'title="A copy of this app under your own account.">Duplicate this Space</a>'
+    )

@@ -19,7 +19,7 @@ from qa_lora.estimate import (
     past_runs,
     this_room,
 )
-from qa_lora.ui.data_card import read_data, refuse_server_paths, state_of
+from qa_lora.ui.data_card import read_data, state_of
 from qa_lora.ui.words import note
 
 __all__ = ["WAITING", "needs_html"]
@@ -31,19 +31,21 @@ _OF_LENGTHS = (*DATA_SETTINGS, "validation_rows")
 
 
 def needs_html(
-    settings: Mapping[str, Any], uploads: Path, runs_dir: Path, warm_up: Callable[[], None]
+    settings: Mapping[str, Any],
+    admit: Callable[[TrainConfig], TrainConfig],
+    runs_dir: Path,
+    warm_up: Callable[[], None],
 ) -> str:
     """Memory and time of a training, and a warning where it does not fit.
 
     Args:
         settings: The form's values.
-        uploads: Where uploads are kept.
+        admit: Gives the training as the server would do it, or refuses it.
         runs_dir: Where past runs lie, which say how fast this device is.
         warm_up: Imports what knows the device and the tokenizer; waits for it.
     """
     try:
-        config = TrainConfig.build(**settings)
-        refuse_server_paths(config, uploads)
+        config = admit(TrainConfig.build(**settings))
         shape = model_shape(config.model)
         warm_up()
         lengths = _lengths(_for_lengths(config), state_of(config))

@@ -17,7 +17,7 @@ import gradio as gr
 from qa_lora.errors import PublishError, QALoRAError
 from qa_lora.publishing import Plan, check, plan, upload
 from qa_lora.publishing.collect import PLOT
-from qa_lora.publishing.login import machine_token, serves_others, usable_token
+from qa_lora.publishing.login import machine_token, usable_token
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
 from qa_lora.ui.words import note
@@ -61,14 +61,14 @@ class PublishPanel:
     """What a second yes would be said to: the plan's questions, and the commit they are about."""
 
 
-def build_publish() -> PublishPanel:
-    """Lay the panel out."""
+def build_publish(*, public: bool) -> PublishPanel:
+    """Lay the panel out; on a `public` server visitors use tokens of their own."""
     gr.HTML(
         '<h2 class="panel-title">Publish to the Hugging Face Hub</h2>',
         elem_id="publish-title",
         js_on_load=None,
     )
-    account = gr.HTML(account_html(), elem_id="publish-account", js_on_load=None)
+    account = gr.HTML(account_html(public=public), elem_id="publish-account", js_on_load=None)
     with gr.Row(equal_height=False):
         repo_id = gr.Textbox(
             label="Repository", placeholder="your-name/my-qa-adapter", max_lines=1, scale=3,
@@ -124,11 +124,10 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
         run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
         token: str | None, *, offline: bool,
     ) -> Plan:  # fmt: skip
-        run = engine.find(run_id)
-        if run is None:
+        if engine.find(run_id) is None:
             raise PublishError("There is no run in view.", "Train one first.")
         return plan(
-            run,
+            engine.own(run_id),
             str(repo_id or "").strip(),
             token=token,
             private=bool(private),
@@ -143,7 +142,9 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
     ) -> Iterator[Update]:  # fmt: skip
         yield {panel.message: note("Looking at the run and at the Hub…")}
         try:
-            token = usable_token(visitor.token if visitor else None, typed or "")
+            token = usable_token(
+                visitor.token if visitor else None, typed or "", public=engine.serving.public
+            )
             found = planned(run_id, repo_id, private, licence, examples, token, offline=True)
         except QALoRAError as error:
             yield {**_cleared(panel), panel.message: note(str(error), "bad")}
@@ -156,9 +157,13 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
     ) -> Iterator[Update]:  # fmt: skip
         yield {panel.message: note("Looking at the run and at the Hub…"), panel.replace: _hidden()}
         try:
-            token = usable_token(visitor.token if visitor else None, typed or "")
+            token = usable_token(
+                visitor.token if visitor else None, typed or "", public=engine.serving.public
+            )
             if token is None:
-                raise PublishError("Publishing needs a login.", _how_to_log_in())
+                raise PublishError(
+                    "Publishing needs a login.", _how_to_log_in(public=engine.serving.public)
+                )
             found = planned(run_id, repo_id, private, licence, examples, token, offline=False)
             update = agreed == _question(found)
             if found.asks and not update and not found.findings and not found.exposes:
@@ -225,17 +230,17 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
     )
 
 
-def account_html() -> str:
+def account_html(*, public: bool) -> str:
     """Who would publish, as far as that is known without asking the Hub."""
-    if serves_others():
+    if public:
         return note("You publish with your own Hugging Face login, under your own name.")
     if machine_token():
         return note("This machine's Hub login is used.")
-    return note(f"Nobody is logged in here. {_how_to_log_in()}", "warn")
+    return note(f"Nobody is logged in here. {_how_to_log_in(public=False)}", "warn")
 
 
-def _how_to_log_in() -> str:
-    if serves_others():
+def _how_to_log_in(*, public: bool) -> str:
+    if public:
         return "Log in with Hugging Face on this page, or enter a token."
     return "Run hf auth login in a terminal, set HF_TOKEN, or enter a token."
 

@@ -67,16 +67,21 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
     run = engine.find(run_id)
     progress = engine.followers.progress(run) if run else Progress()
     controls: dict[str, Any] = {}
+    public, demo = engine.serving.public, engine.serving.read_only
+    if demo:
+        gr.HTML(note(engine.serving.sentence()), elem_id="server-note", js_on_load=None)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=310, elem_id="setup"):
+        with gr.Column(scale=4, min_width=310, elem_id="setup", visible=not demo):
+            if not demo and (said := engine.serving.sentence()):
+                gr.HTML(note(said), elem_id="server-note", js_on_load=None)
             preset = gr.Radio(
                 list(PRESETS), value=form.FIRST_PRESET, label="Preset", elem_id="preset"
             )
             controls["model"] = gr.Dropdown(
-                form.model_choices(),
+                form.model_choices(engine.serving.models),
                 value=POCKET,
                 label="Model",
-                info=form.model_info(POCKET),
+                info=form.model_info(POCKET, public),
                 allow_custom_value=True,
                 interactive=True,
                 elem_id="set-model",
@@ -85,13 +90,17 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 form.data_choices(),
                 value=form.BUNDLED[1],
                 label="Data",
-                info="Bundled, your upload, or type a file's path or a Hub id.",
+                info="Bundled, your upload, or type a Hub id."
+                if public
+                else "Bundled, your upload, or type a file's path or a Hub id.",
                 allow_custom_value=True,
                 interactive=True,
                 elem_id="set-data",
             )
             upload = gr.File(
-                label="Your files: CSV, JSON, Parquet, Excel, up to 200 MB each",
+                label="Your files: CSV, JSON, Parquet, Excel, up to "
+                f"{engine.serving.upload_bytes // 1024**2} MB each",
+                interactive=not demo,
                 file_count="multiple",
                 file_types=FILE_TYPES,
                 height=84,
@@ -99,7 +108,13 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
             )
             needs = gr.HTML(WAITING, elem_id="needs", js_on_load=None)
             with gr.Row():
-                start = gr.Button("Start", variant="primary", elem_id="start", min_width=90)
+                start = gr.Button(
+                    "Start",
+                    variant="primary",
+                    interactive=not demo,
+                    elem_id="start",
+                    min_width=90,
+                )
                 stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=70)
                 resume = gr.Button("Resume", visible=False, elem_id="resume", min_width=80)
             message = gr.HTML(elem_id="message", js_on_load=None)

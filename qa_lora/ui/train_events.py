@@ -12,7 +12,7 @@ from qa_lora import runs
 from qa_lora.config import DATA_SETTINGS, TrainConfig
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.ui import form, train_view
-from qa_lora.ui.data_card import Checked, check_data, keep_upload, refuse_server_paths
+from qa_lora.ui.data_card import Checked, check_data, keep_upload
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header, run_choices
 from qa_lora.ui.needs_line import needs_html
@@ -34,10 +34,8 @@ COPY = """async (text) => { if (!text) return;
 
 def stop_run(engine: Engine, run_id: str | None) -> str:
     """Ask the training of a run to stop; why that cannot be, if it cannot."""
-    run = engine.find(run_id)
     try:
-        if run is not None:
-            runs.stop(run)
+        runs.stop(engine.own(run_id))
     except QALoRAError as error:
         return str(error)
     return ""
@@ -45,13 +43,10 @@ def stop_run(engine: Engine, run_id: str | None) -> str:
 
 def resume_run(engine: Engine, run_id: str | None) -> str:
     """Go on with a run; why that cannot be, if it cannot."""
-    run = engine.find(run_id)
     try:
-        if run is not None:
-            runs.resume(run)
+        engine.resume(run_id)
     except QALoRAError as error:
         return str(error)
-    engine.forget_list()
     return ""
 
 
@@ -63,12 +58,14 @@ def show_run(
     progress = engine.followers.progress(run) if run else Progress()
     status = run.status() if run else None
     running = status in ("starting", "running")
-    can_stop = bool(run and run.alive() and not run.stop_requested())
+    own = run is not None and engine.access.owns(run.path)
+    can_stop = bool(own and run and run.alive() and not run.stop_requested())
     ready = bool(run and run.has_adapter() and not running)
-    active = engine.active()
+    active, visible = engine.at_work(), engine.active()
     busy = ""
     if active is not None and (run is None or active.id != run.id):
-        busy = note(f"The run {active.id} is at work; a new one waits for its turn.")
+        name = f"The run {active.id}" if visible is not None else "Another visitor's run"
+        busy = note(f"{name} is at work; a new one waits for its turn.")
     return {
         tab.busy: busy,
         tab.slot: train_view.slot_html(engine, run, progress),
@@ -76,7 +73,7 @@ def show_run(
         tab.stats: train_view.stats_html(progress),
         tab.probes: train_view.probes_html(progress),
         tab.stop: gr.Button("Cancel" if status == "waiting" else "Stop", interactive=can_stop),
-        tab.resume: gr.Button(visible=bool(run and run.can_resume())),
+        tab.resume: gr.Button(visible=bool(own and run and run.can_resume())),
         tab.compare: gr.Button(interactive=ready),
         tab.scores: gr.Button(interactive=ready),
         tab.publish: gr.Button(interactive=ready),
@@ -103,14 +100,11 @@ def wire_train(
         refresh: Called with an event to show the run in view right after it.
     """
     values = tab.values()
-    uploads = engine.runs_dir / "uploads"
 
     def start(*form_values: Any) -> Update:
         settings = form.to_settings(form_values)
         try:
-            config = TrainConfig.build(**settings)
-            refuse_server_paths(config, uploads)
-            run = engine.start(config)
+            run = engine.start(TrainConfig.build(**settings))
         except QALoRAError as error:
             engine.forget_list()
             update: Update = {tab.message: note(str(error), "bad")}
@@ -169,7 +163,9 @@ def wire_train(
             chosen = gr.Dropdown(choices=form.data_choices(), value=form.BUNDLED[1])
             return {tab.controls["data"]: chosen, **empty}
         try:
-            kept = "\n".join(str(keep_upload(path, uploads)) for path in paths)
+            kept = "\n".join(
+                str(keep_upload(path, engine.access.uploads_for(path))) for path in paths
+            )
         except QALoRAError as error:
             return {tab.card: note(str(error), "bad")}
         names = ", ".join(Path(path).name for path in paths)
@@ -182,12 +178,12 @@ def wire_train(
     def check(offered: list[str], *form_values: Any) -> Update:
         """The card at once: without token counts until the tokenizer's library is there."""
         ready = engine.warm_up if engine.warm else None
-        return card_of(offered, check_data(form.to_settings(form_values), uploads, ready))
+        return card_of(offered, check_data(form.to_settings(form_values), engine.admit, ready))
 
     def check_tokens(offered: list[str], *form_values: Any) -> Update:
         """The card with token counts, once the tokenizer's library is there."""
         settings = form.to_settings(form_values)
-        return card_of(offered, check_data(settings, uploads, engine.warm_up))
+        return card_of(offered, check_data(settings, engine.admit, engine.warm_up))
 
     def card_of(offered: list[str], checked: Checked) -> Update:
         updates: Update = {tab.card: checked.html}
@@ -203,10 +199,12 @@ def wire_train(
     def needs(*form_values: Any) -> str:
         """What a training with these settings would need."""
         settings = form.to_settings(form_values)
-        return needs_html(settings, uploads, engine.runs_dir, engine.warm_up)
+        return needs_html(settings, engine.admit, engine.runs_dir, engine.warm_up)
 
     def copy_command(*form_values: Any) -> str:
-        return _or_warn(form.as_command, form.to_settings(form_values), str(engine.runs_dir))
+        # Where a public server keeps its runs is nothing to its visitors.
+        runs_dir = "" if engine.serving.public else str(engine.runs_dir)
+        return _or_warn(form.as_command, form.to_settings(form_values), runs_dir)
 
     def copy_yaml(*form_values: Any) -> str:
         return _or_warn(form.as_yaml, form.to_settings(form_values))
@@ -225,7 +223,12 @@ def wire_train(
     refresh(resumed)
 
     model = tab.controls["model"]
-    model.change(lambda name: gr.Dropdown(info=form.model_info(name)), model, model, **quiet)
+    model.change(
+        lambda name: gr.Dropdown(info=form.model_info(name, engine.serving.public)),
+        model,
+        model,
+        **quiet,
+    )
     columns = [tab.controls[name] for name in COLUMNS]
     advanced = [tab.controls[name] for name in form.ADVANCED]
     data = tab.controls["data"]

@@ -100,6 +100,11 @@ def _probe_rows(first: Probed, last: Probed) -> list[str]:
 
 def slot_html(engine: Engine, run: runs.Run | None, progress: Progress) -> str:
     """How it stands: what to do first, progress, the headline, or what went wrong."""
+    if run is None and engine.serving.read_only:
+        return (
+            '<div class="headline"><div class="big">There are no runs here yet.</div><p>This demo '
+            "shows the runs that its owner trains from the command line.</p></div>"
+        )
     if run is None:
         return (
             '<div class="headline"><div class="big">Press Start.</div><p>The quick demo trains '

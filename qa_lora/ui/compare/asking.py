@@ -158,7 +158,7 @@ def chosen_systems(engine: Engine, run: Run, columns: Sequence[str] | None) -> t
     Raises:
         ConfigError: If they are fewer than two or more than four.
     """
-    offered = ["base", "tuned", *engine.other_systems(run)]
+    offered = ["base", "tuned", *engine.adapters.fitting(run)]
     systems = tuple(name for name in offered if name in (columns or ()))
     if not 2 <= len(systems) <= MAX_COLUMNS:
         raise ConfigError(f"Choose 2 to {MAX_COLUMNS} columns to compare (chosen: {len(systems)}).")
@@ -222,6 +222,7 @@ def take_turn(
             yield "Loading the model…"
     engine.warm_up()
     settings = settings_of(names, values)
+    engine.serving.check_answers(settings.max_new_tokens, settings.num_beams)
     others = [system for system in systems if system not in ("base", "tuned")]
     with engine.enter_line(run) as ticket:
         while not ticket.ready(LOOK_SECONDS):

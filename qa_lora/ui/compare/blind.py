@@ -219,9 +219,9 @@ def wire_blind(
     def cast(choice: str, ballot: Ballot | None, visitor: object) -> Update:
         if ballot is None:
             return {blind.status: note("Press Next question first.", "warn")}
-        who = _visitor(visitor)
         left, right = ballot.systems
         try:
+            who = engine.access.voter() or _visitor(visitor)
             vote = Vote(
                 ballot.run, left, right, ballot.asked.question, ballot.asked.context,
                 ballot.answers[0].text, ballot.answers[1].text,

@@ -164,7 +164,7 @@ def offered_columns(
             controls.effect: effect_html({}),
         }
     try:
-        others = engine.other_systems(run)
+        others = engine.adapters.fitting(run)
         longest = run.config().max_new_tokens
     except QALoRAError as error:
         return {controls.message: note(str(error), "bad"), controls.effect: effect_html({})}
@@ -261,7 +261,7 @@ def _key(engine: Engine, run: Run, system: str) -> tuple[tuple[str, float], ...]
     """Which adapters an effect was measured with: of the run in view, and of the column."""
     keys = []
     for name in (run.id, run.id if system == "tuned" else system):
-        folder = engine.adapter_folder(name)
+        folder = engine.adapters.folder(name)
         try:
             when = (folder / "adapter_config.json").stat().st_mtime if folder else 0.0
         except OSError:

@@ -33,12 +33,17 @@ def shown_tally(
     if run is None:
         return {blind.tally: tally_html([]), **hidden}
     try:
-        votes = list_votes(engine.runs_dir, run.id)
+        votes = [
+            v for v in list_votes(engine.runs_dir, run.id) if engine.access.sees_vote(v.visitor)
+        ]
         if not votes:
             return {blind.tally: tally_html([]), **hidden}
         # By their number: votes are only ever added, so another file is written for more of them.
         name = f"{run.id}-votes-{len(votes)}"
-        files = downloads / f"{name}.csv", downloads / f"{name}.json"
+        # The same number of votes is of other votes where each visitor sees their own.
+        folder = downloads / (votes[0].visitor if engine.serving.public else "")
+        folder.mkdir(exist_ok=True)
+        files = folder / f"{name}.csv", folder / f"{name}.json"
         with _WRITING, replaced_file(files[0]) as new_csv, replaced_file(files[1]) as new_json:
             new_csv.write_text(votes_csv(votes), "utf-8-sig", newline="")
             new_json.write_text(votes_json(votes), "utf-8")

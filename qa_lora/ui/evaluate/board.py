@@ -162,7 +162,7 @@ def wire_board(engine: Engine, run: Any, tab: BoardTab, opened: Sequence[Any]) -
 
     def show(run_id: str | None, chosen: str | None, metric: str, kind: str) -> Update:
         """The board that was chosen, else the one with the most runs."""
-        boards = leaderboard.boards()
+        boards = leaderboard.boards(item.run.id for item in engine.listed())
         if not boards:
             return {
                 tab.questions: gr.Dropdown(choices=[], value=None),

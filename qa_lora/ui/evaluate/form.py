@@ -98,14 +98,13 @@ def wire_form(
         shown: What it changes.
         opened: Events that bring the tab or another run into view.
     """
-    uploads = engine.runs_dir / "uploads"
 
     def start(run_id: str | None, *values: Any) -> dict[Any, Any]:
         found = engine.find(run_id)
         if found is None or not found.has_adapter():
             return {form.message: note("This run has no adapter yet.", "warn")}
         try:
-            job = engine.score(found, make_order(engine, found, uploads, *values))
+            job = engine.score(found, make_order(engine, found, engine.access.uploads(), *values))
         except QALoRAError as error:
             return {form.message: note(str(error), "bad"), form.clock: gr.Timer(active=True)}
         return {form.message: "", form.clock: gr.Timer(active=True), **busy(job)}
@@ -120,13 +119,17 @@ def wire_form(
     def idle(run_id: str | None) -> dict[Any, Any]:
         found = engine.find(run_id)
         ready = found is not None and found.has_adapter() and not found.alive()
+        ready = ready and found is not None and engine.access.owns(found.path)
         return {
             form.start: gr.Button(interactive=ready),
             form.cancel: gr.Button(interactive=False),
         }
 
     def cancel(run_id: str | None) -> dict[Any, Any]:
-        job = engine.jobs.get(run_id or "")
+        try:
+            job = engine.jobs.get(engine.own(run_id).id)
+        except QALoRAError as error:
+            return {form.message: note(str(error), "warn")}
         if job is None or not job.busy:
             return {form.message: ""}
         job.stop.set()
@@ -136,6 +139,7 @@ def wire_form(
         if not path:
             return {form.message: ""}
         try:
+            uploads = engine.access.uploads_for(path)
             kept, said = on_upload(engine, uploads, engine.find(run_id), path)
         except QALoRAError as error:
             return {form.message: note(str(error), "bad")}
@@ -147,7 +151,7 @@ def wire_form(
 
     def tick(run_id: str | None, *view: Any) -> dict[Any, Any]:
         """Progress of a scoring; its result once it is there."""
-        job = engine.jobs.get(run_id or "")
+        job = engine.job(run_id)
         if job is not None and job.busy:
             return busy(job)
         newest = job.number if job is not None and job.state == "done" else None
@@ -160,7 +164,7 @@ def wire_form(
 
     def open_tab(run_id: str | None, *view: Any) -> dict[Any, Any]:
         """The tab comes into view, or another run does: a scoring may be under way."""
-        job = engine.jobs.get(run_id or "")
+        job = engine.job(run_id)
         at_work = job is not None and job.busy
         return {
             **show(run_id, *view),
@@ -175,7 +179,7 @@ def wire_form(
         found = engine.find(run_id)
         others: dict[str, str] = {}
         with suppress(QALoRAError):  # a run whose settings cannot be read
-            others = engine.other_systems(found) if found else {}
+            others = engine.adapters.fitting(found) if found else {}
         kept = [name for name in chosen or () if name in others][:MOST_ADAPTERS]
         info = OTHERS if others else "There is no other adapter of this base yet."
         choices = [(label, name) for name, label in others.items()]

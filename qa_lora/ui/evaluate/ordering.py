@@ -43,7 +43,7 @@ def make_order(
         )
     if seed is None or not 0 <= seed < 2**32 or seed != int(seed):
         raise ConfigError("The seed must be a whole number from 0 to 4,294,967,295.")
-    allowed = engine.other_systems(run)
+    allowed = engine.adapters.fitting(run)
     model = run.config().model
     for name in adapters or ():
         if name in allowed:
@@ -67,7 +67,7 @@ def make_order(
             raise ConfigError("That file is not there any more.", "Upload it again.")
     return Order(
         split=split if file is None and split else "test",
-        limit=None if rows is None else int(rows),
+        limit=engine.serving.rows_to_score(None if rows is None else int(rows)),
         seed=int(seed),
         file=file,
         adapters=tuple(dict.fromkeys(adapters or ())),

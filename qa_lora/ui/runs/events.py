@@ -70,10 +70,8 @@ def wire_runs(
         }  # fmt: skip
 
     def save(run_id: str, title: str, text: str) -> Update:
-        run = engine.find(run_id)
-        if run is None:
-            return {tab.message: note(GONE, "warn")}
         try:
+            run = engine.own(run_id)
             label = write_label(run, title=title or "", note=text or "")
         except QALoRAError as error:
             return {tab.message: note(str(error), "bad")}
@@ -120,9 +118,10 @@ def wire_runs(
         return note(resume_run(engine, run_id), "warn") or note("It goes on.", "good")
 
     def download(run_id: str, checkpoints: bool) -> Update:
-        run = engine.find(run_id)
-        if run is None:
-            return {tab.message: note(GONE, "warn"), tab.packed: ""}
+        try:
+            run = engine.own(run_id)
+        except QALoRAError as error:
+            return {tab.message: note(str(error), "bad"), tab.packed: ""}
         folder = Path(tempfile.mkdtemp(dir=downloads))
         try:
             zip_run(run, folder / f"{run.id}.zip", checkpoints=checkpoints)
@@ -141,25 +140,22 @@ def wire_runs(
         return ""
 
     def delete(run_id: str) -> Update:
-        run = engine.find(run_id)
-        if run is None:
-            return {tab.message: note(GONE, "warn")}
-        name = engine.name(run.id)
+        name = engine.name(run_id)
         try:
-            engine.delete(run)
+            engine.deleted.delete(run_id)
         except QALoRAError as error:
             return {tab.message: note(str(error), "bad")}
         return {tab.message: note(f"{name} is in the trash below."), tab.chosen: ""}
 
     def restore(name: str | None) -> Update:
         try:
-            run = engine.restore(name or "")
+            run = engine.deleted.restore(name or "")
         except QALoRAError as error:
             return {tab.message: note(str(error), "bad")}
         return {tab.message: note(f"{engine.name(run.id)} is back.", "good")}
 
     def ask() -> Update:
-        many = len(engine.trashed())
+        many = len(engine.deleted.runs())
         sure = f"Delete {many:,} run{'s' * (many != 1)} for good"
         return {
             tab.empty: gr.Button(visible=False),
@@ -173,7 +169,7 @@ def wire_runs(
 
     def empty() -> Update:
         try:
-            gone = engine.empty_trash()
+            gone = engine.deleted.empty()
         except QALoRAError as error:
             return {**unask(), tab.message: note(str(error), "bad")}
         text = f"{gone:,} run{'s' * (gone != 1)} deleted for good."

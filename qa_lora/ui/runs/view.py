@@ -105,7 +105,7 @@ class View:
                 }
         if run is not None:
             update |= self._compare(run, other, kind, is_news)
-        deleted = [each.id for each in engine.trashed()]
+        deleted = [each.id for each in engine.deleted.runs()]
         if is_news("trash", deleted):
             many = len(deleted)
             update |= {
