@@ -37,7 +37,7 @@ class Page:
         self.app = build_app(runs_dir, self.engine)
         self.view: dict[str, Any] = {
             "chosen": "", "other": None, "kind": "validation", "text": "", "status": "",
-            "order": "newest", "seen": {},
+            "order": "newest", "most": 100, "seen": {},
         }  # fmt: skip
 
     def handler(self, name: str, module: str = "runs.events") -> Callable[..., Any]:
@@ -87,12 +87,20 @@ def ids(update: dict[str, Any]) -> list[str]:
 def test_the_table_is_sent_once_and_again_when_it_changes(page: Page) -> None:
     first = page.show()
     assert ids(first) == ["c", "b", "a"] and "3 runs shown" in first["runs-count"]
-    assert page.show() == {}
+    assert page.show() == {}  # nothing has changed
     assert ids(page.show(text="lora r 4")) == ["a"]
     assert ids(page.show(text="", status="finished", order="loss")) == ["b", "a"]
     write_label(page.engine.find("b"), title="Best")
     changed = page.show()
     assert list(changed) == ["runs-table"] and changed["runs-table"]["data"][0][0] == "Best"
+
+
+def test_of_many_runs_the_first_are_shown_and_more_on_demand(page: Page) -> None:
+    shown = page.show(most=2)
+    assert ids(shown) == ["c", "b"] and shown["runs-more"].visible
+    assert "3 runs shown, the first 2 of them" in shown["runs-count"]
+    shown = page.show(most=102)
+    assert ids(shown) == ["c", "b", "a"] and not shown["runs-more"].visible
 
 
 def test_no_run_says_what_to_do(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from qa_lora.run_zip import zip_run
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header, run_choices
 from qa_lora.ui.runs.layout import RunsTab
-from qa_lora.ui.runs.table import run_id_of
+from qa_lora.ui.runs.table import PAGE, run_id_of
 from qa_lora.ui.runs.view import View
 from qa_lora.ui.train import TrainTab
 from qa_lora.ui.train_events import resume_run, stop_run
@@ -192,6 +192,7 @@ def wire_runs(
     filters = [tab.text.input, tab.status.input, tab.order.input]
     gr.on([*filters, tab.other.input, tab.kind.change], trigger_mode="always_last", **shown)
 
+    tab.more.click(lambda most: most + PAGE, tab.most, tab.most, **quiet).then(**shown)
     picked = tab.table.select(choose, None, [tab.chosen, tab.message, tab.title, tab.note], **quiet)
     picked.then(**shown).then(None, js=SHOW_DETAILS, api_visibility="private")
     where = [header.run, header.remembered, tabs, tab.clock, tab.message]

@@ -11,7 +11,7 @@ from qa_lora.labels import LONGEST_NOTE, LONGEST_TITLE
 from qa_lora.run_summaries import ORDERS
 from qa_lora.runs import RunStatus
 from qa_lora.ui import charts
-from qa_lora.ui.runs.table import HEADERS, KINDS, WIDTHS
+from qa_lora.ui.runs.table import HEADERS, KINDS, PAGE, WIDTHS
 
 __all__ = ["NOTHING_CHOSEN", "RunsTab", "build_runs"]
 
@@ -32,6 +32,7 @@ class RunsTab:
     order: Any
     count: Any
     table: Any
+    more: Any
     message: Any
     details: Any
     acts: Any
@@ -64,6 +65,8 @@ class RunsTab:
     seen: Any
     packed: Any
     """The folder of a zip file that is on its way."""
+    most: Any
+    """How many rows are shown at most."""
 
 
 def build_runs(tab: Any) -> RunsTab:
@@ -87,6 +90,7 @@ def build_runs(tab: Any) -> RunsTab:
         show_label=False, max_height=420, elem_id="runs-table", buttons=["fullscreen"],
         pinned_columns=1,
     )  # fmt: skip
+    more = gr.Button("Show more", visible=False, size="sm", elem_id="runs-more")
     message = gr.HTML("", elem_id="runs-message", js_on_load=None)
     details = gr.HTML(NOTHING_CHOSEN, elem_id="run-details", js_on_load=None)
     with gr.Column(visible=False, elem_id="run-acts") as acts:
@@ -138,8 +142,9 @@ def build_runs(tab: Any) -> RunsTab:
             keep = gr.Button("Keep them", visible=False, elem_id="runs-keep", min_width=110)
     clock = gr.Timer(LOOK_SECONDS, active=False)
     return RunsTab(
-        tab, text, status, order, count, table, message, details, acts, open_, resume, stop, go_on,
+        tab, text, status, order, count, table, more, message, details, acts, open_, resume, stop,
+        go_on,
         checkpoints, download, file, delete, title, note, save, other, kind, comparison, curves,
         trash, trashed, restore, empty, sure, keep, clock, gr.State(""), gr.State({}),
-        gr.Textbox("", visible=False),
+        gr.Textbox("", visible=False), gr.State(PAGE),
     )  # fmt: skip

@@ -9,8 +9,20 @@ from typing import Any
 from qa_lora.run_summaries import RunSummary
 from qa_lora.turns import ordinal
 
-__all__ = ["HEADERS", "KINDS", "WIDTHS", "count_html", "run_id_of", "status_text", "table_value"]
+__all__ = [
+    "HEADERS",
+    "KINDS",
+    "PAGE",
+    "WIDTHS",
+    "count_html",
+    "run_id_of",
+    "status_text",
+    "table_value",
+]
 
+PAGE = 100
+"""Rows shown at first. The component goes through all of its rows at every tick of a clock: with
+1,000 of them the browser is busy without a pause."""
 _COLUMNS = (
     ("Run", "str", 255),
     ("Status", "str", 115),
@@ -65,8 +77,14 @@ def _rounded(value: float | None, places: int) -> float | None:
     return None if value is None else round(value, places) if places else round(value)
 
 
-def count_html(shown: int, rows: Sequence[RunSummary]) -> str:
-    """How many runs there are, by status, and how many of them are shown."""
+def count_html(shown: int, found: int, rows: Sequence[RunSummary]) -> str:
+    """How many runs there are, by status, how many are as the filter says, and how many are shown.
+
+    Args:
+        shown: Rows in the table.
+        found: Runs that the filter leaves.
+        rows: All runs.
+    """
     if not rows:
         return (
             '<div class="empty"><b>No runs yet</b>Press Start in the Train tab: each training '
@@ -74,7 +92,8 @@ def count_html(shown: int, rows: Sequence[RunSummary]) -> str:
         )
     counts = Counter(row.status for row in rows)
     parts = ", ".join(f"{number:,} {status}" for status, number in counts.most_common())
-    of = f"{shown:,} of {len(rows):,}" if shown != len(rows) else f"{shown:,}"
+    of = f"{found:,} of {len(rows):,}" if found != len(rows) else f"{found:,}"
     runs = f"{of} run{'s' * (len(rows) != 1)}"
-    none = " None is like that: change the filter." if not shown else ""
-    return f'<p class="subdued" role="status">{runs} shown. In all: {parts}.{none}</p>'
+    first = f", the first {shown:,} of them" if shown < found else ""
+    none = " None is like that: change the filter." if not found else ""
+    return f'<p class="subdued" role="status">{runs} shown{first}. In all: {parts}.{none}</p>'

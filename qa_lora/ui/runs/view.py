@@ -38,7 +38,16 @@ class View:
     def inputs(self) -> list[Any]:
         """What :meth:`show` takes."""
         tab = self.tab
-        return [tab.chosen, tab.other, tab.kind, tab.text, tab.status, tab.order, tab.seen]
+        return [
+            tab.chosen,
+            tab.other,
+            tab.kind,
+            tab.text,
+            tab.status,
+            tab.order,
+            tab.most,
+            tab.seen,
+        ]
 
     def outputs(self) -> list[Any]:
         """What :meth:`show` may update."""
@@ -46,7 +55,7 @@ class View:
         return [
             tab.count, tab.table, tab.details, tab.acts, tab.open, tab.resume, tab.stop, tab.go_on,
             tab.download, tab.delete, tab.other, tab.comparison, tab.curves, tab.trash, tab.trashed,
-            tab.empty, tab.chosen, tab.seen,
+            tab.empty, tab.more, tab.chosen, tab.seen,
         ]  # fmt: skip
 
     def show(
@@ -57,6 +66,7 @@ class View:
         text: str,
         status: str | None,
         order: str,
+        most: int,
         seen: dict[str, str],
     ) -> Update:
         """What changed since this page looked last.
@@ -68,6 +78,7 @@ class View:
             text: Words that all rows shown have.
             status: Their status; any if empty.
             order: Their order.
+            most: How many rows are shown.
             seen: By part of the tab, a digest of what the page shows of it.
         """
         tab, engine = self.tab, self.engine
@@ -78,8 +89,8 @@ class View:
         if row is None:
             run = None
         parts: dict[str, tuple[Any, Any]] = {
-            "count": (tab.count, count_html(len(found), rows)),
-            "table": (tab.table, table_value(found)),
+            "count": (tab.count, count_html(len(found[:most]), len(found), rows)),
+            "table": (tab.table, table_value(found[:most])),
             "details": (tab.details, details_html(run, row) if run and row else NOTHING_CHOSEN),
         }
         update: Update = {}
@@ -92,6 +103,8 @@ class View:
         for name, (component, value) in parts.items():
             if is_news(name, value):
                 update[component] = value
+        if is_news("more", more := len(found) > most):
+            update[tab.more] = gr.Button(visible=more)
         if is_news("acts", can := possible(run) if run else None):
             update[tab.acts] = gr.Column(visible=can is not None)
             if can is not None:
