@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qa_lora import distributed, evaluate_command, runs, terminal
+from qa_lora import deploy_command, distributed, evaluate_command, runs, terminal
 from qa_lora.config import DATA_SETTINGS, PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
@@ -118,6 +118,11 @@ def build_parser() -> argparse.ArgumentParser:
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")
     _add_knobs(check, only=[name for name in DATA_SETTINGS if name != "data"])
+
+    deploy = _add(
+        commands, "deploy", deploy_command.run, "make or update a Hugging Face Space of the app"
+    )
+    deploy_command.add_arguments(deploy)
     return parser
 
 
