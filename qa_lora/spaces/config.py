@@ -141,7 +141,9 @@ class SpaceConfig(BaseModel):
             if self.sleep_time < -1 or self.sleep_time == 0:
                 raise ValueError("sleep_time must be a number of seconds, or -1 for never")
             if self.hardware == "cpu-basic":
-                raise ValueError(f"cpu-basic sleeps after {FREE_SLEEP}; leave sleep_time out")
+                raise ValueError(
+                    f"the hardware cpu-basic sleeps after {FREE_SLEEP}; leave sleep_time out"
+                )
         both = set(self.variables) & set(self.secrets)
         if both:
             raise ValueError(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lora import runs, turns
+from qa_lora import runs, turns, zero_gpu
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
 from qa_lora.locate import same_base
@@ -84,6 +84,8 @@ class Engine:
             self.device = f"{summary.name}, {summary.precision}".replace("1 cores", "1 core")
             if not summary.name.startswith("CPU"):
                 self.device += f", {summary.memory_bytes / 1e9:.0f} GB"
+            if zero_gpu.active():
+                self.device = f"ZeroGPU to train and score on; {self.device}"
             import qa_lora.answering
             import qa_lora.evaluation  # noqa: F401
 
