@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.loopback_hub import Hub, running_hub
 from tests.tiny_t5 import t5_config
 
 # Read when huggingface_hub and torch are imported; processes that tests start inherit them.
@@ -72,3 +74,10 @@ def qa_csv(tmp_path: Path) -> Path:
 def _own_runs_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test writes into the checkout."""
     monkeypatch.setenv("QA_LORA_RUNS_DIR", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A Hub on this machine with nothing in it; processes reach it by `hub.environment(home)`."""
+    with running_hub() as hub:
+        yield hub

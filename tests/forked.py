@@ -25,6 +25,7 @@ import qa_lora.evaluation
 import qa_lora.training  # noqa: F401 - loaded here, so that no child has to
 from qa_lora import processes, worker
 from qa_lora.cli import main
+from tests.loopback_hub.clients import read_variables_again
 
 FORK = multiprocessing.get_context("forkserver")
 ROOT = Path(__file__).parents[1]
@@ -222,6 +223,8 @@ def _child(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
+    if "HF_ENDPOINT" in environment:
+        read_variables_again()
     code = function(*args)
     sys.stdout.flush()
     sys.exit(code)
