@@ -15,6 +15,7 @@ from qa_lora import deploy_command, distributed, evaluate_command, runs, termina
 from qa_lora.config import DATA_SETTINGS, PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
+from qa_lora.secrets import print_redacted
 
 __all__ = ["build_parser", "main"]
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"(transformers|peft|accelerate|torch)\b")
     parsed = build_parser().parse_args(arguments)
+    sys.excepthook = print_redacted
     speaks = distributed.is_first()
     if not speaks:
         terminal.silence()

@@ -11,6 +11,8 @@ QALoRAError
 
 from __future__ import annotations
 
+from qa_lora.secrets import redact
+
 __all__ = [
     "ConfigError",
     "DataError",
@@ -25,7 +27,7 @@ __all__ = [
 
 
 class QALoRAError(Exception):
-    """A problem the user can act on.
+    """A problem the user can act on. No token is in its text, whatever a library has said.
 
     Args:
         message: One clear sentence: what is wrong and where.
@@ -33,6 +35,7 @@ class QALoRAError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = redact(message), redact(hint)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -73,8 +76,8 @@ class NonFiniteLossError(TrainingError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's error, without its full stop, to quote in a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:!")
+    """The first line of a library's error, without full stop or tokens, to quote in a sentence."""
+    return redact((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:!"))
 
 
 def shorten(text: str, length: int = 80) -> str:

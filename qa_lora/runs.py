@@ -31,6 +31,7 @@ from qa_lora.event_log import EventReader, last_word
 from qa_lora.events import Event, Failed, Finished
 from qa_lora.files import recover_folder, replaced_file
 from qa_lora.recovery import check_processes, read_checkpoint_state, rewind
+from qa_lora.secrets import holds_token
 
 __all__ = [
     "Run",
@@ -217,8 +218,15 @@ def create(config: TrainConfig, runs_dir: str | Path) -> Run:
     """Make the folder of a new run.
 
     Raises:
+        ConfigError: If a token or a password stands in a setting; nothing is written.
         RunError: If it cannot be written.
     """
+    for setting, value in config.changed().items():
+        if isinstance(value, str) and holds_token(value):
+            raise ConfigError(
+                f"There is a token or a password in {setting}; it would be saved with the run.",
+                "Log in with hf auth login, or set HF_TOKEN, and leave it out.",
+            )
     name = config.name or f"{short_name(config.data)}-{config.model.rsplit('/', 1)[-1]}"
     safe = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "run"
     # A run goes on from any folder; whoever moves a file is told when it is missing.

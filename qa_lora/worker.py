@@ -29,6 +29,7 @@ from qa_lora.events import Event, Failed, Finished, Recovered, RolledBack, Score
 from qa_lora.files import replaced_file
 from qa_lora.recovery import rewind
 from qa_lora.runs import Run
+from qa_lora.secrets import guard_output
 from qa_lora.threads import wait_politely
 
 __all__ = ["execute", "score", "train", "wait_for_turn"]
@@ -312,6 +313,7 @@ class _Signals:
 
 def main(arguments: list[str]) -> int:
     """Train the run whose folder is named, when its turn has come; resume it if it was begun."""
+    guard_output()
     wait_politely()
     run = Run(Path(arguments[0]))
     try:
