@@ -109,6 +109,8 @@ def _lines(plan: SpacePlan) -> Iterator[str]:
     for bucket in plan.buckets:
         yield f"  bucket     {bucket}, created if it is not there"
     for change in plan.changes:
+        if change.what == "hardware" and not plan.exists:
+            continue  # is said above
         name = f"{change.name}: " if change.what == "variable" else ""
         before = "" if change.before is None else f"{change.before} -> "
         yield f"  {change.what:<10} {name}{before}{change.after or 'none'}"

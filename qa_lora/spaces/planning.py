@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "PlannedFile", "PlannedSecret", "SpacePlan", "make_plan", "secret_value"]
 
+_EMPTY = {".gitattributes", "README.md"}
+"""What the Hub itself puts into a new Space; a first upload that failed leaves no more."""
+
 _Mount: TypeAlias = tuple[str, str, str]
 """Type, source and path of a volume."""
 
@@ -111,6 +114,7 @@ def make_plan(
     Raises:
         DeployError: If the Hub cannot be asked, or has another Space of that name.
     """
+    from huggingface_hub import SpaceRuntime
     from huggingface_hub.errors import RepositoryNotFoundError
 
     owner = space_id.split("/")[0]
@@ -139,7 +143,7 @@ def make_plan(
         return SpacePlan(
             exists=False,
             private=not public,
-            changes=(),
+            changes=tuple(_changes(config, owner, SpaceRuntime({"stage": "NO_APP_FILE"}), {})),
             secrets=secrets,
             files=tuple(PlannedFile(file.path, file.size, "new") for file in content.files),
             notes=tuple(notes),
@@ -147,23 +151,23 @@ def make_plan(
         )
     with explained(f"The Space {space_id} cannot be read"):
         listed = _manifest(api, space_id, info.sha)
-        if listed is None and not update:
+        there = _tree(api, space_id, info.sha)
+        if listed is None and not update and not _EMPTY.issuperset(there):
             raise DeployError(
                 f"There is a Space {space_id} already, and it was not deployed by QA LoRA.",
                 "Choose another name, or take it over with --update; its other files stay.",
             )
         runtime = api.get_space_runtime(space_id)
         variables = {k: v.value for k, v in api.get_space_variables(space_id).items()}
-        there = set(api.get_space_secrets(space_id))
-        files = _compare(api, space_id, info.sha, content, listed or set())
+        secrets = _secrets(config, set(api.get_space_secrets(space_id)), api, environment)
     if public and info.private:
         notes.append("It is private and stays so; visibility is changed in its settings.")
     return SpacePlan(
         exists=True,
         private=bool(info.private),
         changes=tuple(_changes(config, owner, runtime, variables)),
-        secrets=_secrets(config, there, api, environment),
-        files=files,
+        secrets=secrets,
+        files=_compare(there, content, listed or set()),
         notes=tuple(notes),
         head=info.sha,
         **shared,
@@ -245,13 +249,17 @@ def _manifest(api: HfApi, space_id: str, revision: str | None) -> set[str] | Non
         return listed_in(Path(path).read_bytes())
 
 
-def _compare(
-    api: HfApi, space_id: str, revision: str | None, content: Content, listed: set[str]
-) -> tuple[PlannedFile, ...]:
+def _tree(api: HfApi, space_id: str, revision: str | None) -> dict[str, Any]:
+    """The files that a Space has now, by path."""
     from huggingface_hub.hf_api import RepoFile
 
     tree = api.list_repo_tree(space_id, repo_type="space", revision=revision, recursive=True)
-    there = {item.path: item for item in tree if isinstance(item, RepoFile)}
+    return {item.path: item for item in tree if isinstance(item, RepoFile)}
+
+
+def _compare(
+    there: Mapping[str, Any], content: Content, listed: set[str]
+) -> tuple[PlannedFile, ...]:
     files = []
     for file in content.files:
         old = there.get(file.path)

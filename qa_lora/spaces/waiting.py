@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.errors import shorten
+from qa_lora.secrets import redact
 from qa_lora.spaces.refusals import DeployError, explained
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _check(api: HfApi, space_id: str, stage: str, raw: dict[str, Any]) -> None:
     page = f"{api.endpoint}/spaces/{space_id}"
     if stage in _RESTING:
         raise DeployError(f"The Space {space_id} is {_in_words(stage)}.", f"Restart it at {page}.")
-    said = shorten(" ".join(str(raw.get("errorMessage") or "").split()), 300).rstrip(".")
+    said = redact(shorten(" ".join(str(raw.get("errorMessage") or "").split()), 300)).rstrip(".")
     lines = _last_lines(api, space_id, build=stage == "BUILD_ERROR")
     raise DeployError(
         f"The Space {space_id} {_in_words(stage)}{f': {said}' if said else ''}.",
@@ -112,19 +113,11 @@ def _last_lines(api: HfApi, space_id: str, *, build: bool) -> list[str]:
     last: deque[str] = deque(maxlen=_LOG_LINES)
     with suppress(Exception):  # that there is no log must not hide what went wrong
         last.extend(
-            f"  {_redacted(line.rstrip())[:200]}"
+            f"  {redact(line.rstrip())[:200]}"
             for line in api.fetch_space_logs(space_id, build=build)
             if line.strip()
         )
     return list(last)
-
-
-def _redacted(line: str) -> str:
-    try:
-        from qa_lora.secrets import redact
-    except ImportError:
-        return line
-    return redact(line)
 
 
 def _in_words(stage: str) -> str:
