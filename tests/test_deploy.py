@@ -172,7 +172,7 @@ def test_without_volumes_nothing_points_there(hub: Hub, deploy: Deploy) -> None:
     done = deploy("--no-volumes", "--public", "--no-wait")
     repo = hub.repo("space", SPACE)
     assert not repo.private and repo.volumes == [] and not hub.buckets
-    assert set(repo.variables) == {"GRADIO_ANALYTICS_ENABLED"}
+    assert set(repo.variables) == {"GRADIO_ANALYTICS_ENABLED", "GRADIO_SERVER_NAME"}
     assert "runs are lost when the Space restarts" in done.stdout
 
 
