@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -40,6 +41,15 @@ WAIT_SECONDS = 15.0
 
 _FINAL = ("quota", "credits", "duration")
 """In the titles of refusals that asking again does not change."""
+
+_MODULES = (
+    "qa_lora.training",
+    "qa_lora.evaluation",
+    "qa_lora.answering.effect",
+    "transformers.models.t5.modeling_t5",
+    "transformers.models.t5.tokenization_t5",
+)
+"""What pieces, and handlers of the app beside them, would import when they first need it."""
 
 Outcome: TypeAlias = Literal["goes on", "ended", "failed"]
 
@@ -61,6 +71,10 @@ def set_up() -> None:
     call_seconds()
     import spaces
 
+    # Now, while there is one thread: a process that is forked while another thread imports a module
+    # waits for ever when it needs that one, too.
+    for name in _MODULES:
+        import_module(name)
     _call = spaces.GPU(duration=lambda function, args, seconds: seconds)(_work)
 
 

@@ -265,6 +265,8 @@ torch._C._cuda_init = lambda: None
 torch.cuda._is_in_bad_fork = bool
 from qa_lora import runs, zero_gpu
 zero_gpu.set_up()
+# A fork beside a thread that imports would wait for ever.
+assert {"qa_lora.training", "qa_lora.evaluation"} <= set(sys.modules)
 import spaces.zero.torch
 spaces.zero.torch.init = lambda uuid: None
 spaces.zero.torch.move = lambda callback=None: None
