@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 __all__ = ["HUB_ID", "MODELS", "POCKET", "ModelChoice"]
 
-HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
-"""What the Hub calls a model or an adapter."""
+_NAME = r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+HUB_ID = re.compile(rf"(?!.*(--|\.\.|\.git$)){_NAME}(/{_NAME})?")
+"""What the Hub calls a model, a data set or an adapter: nothing that could be another address."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from qa_lora import deploy_command, distributed, evaluate_command, runs, termina
 from qa_lora.config import DATA_SETTINGS, PRESETS, SOURCES, TrainConfig, read_settings
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.events import Finished, Scored
+from qa_lora.hub_downloads import watched
 from qa_lora.secrets import print_redacted
 
 __all__ = ["build_parser", "main"]
@@ -46,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not speaks:
         terminal.silence()
     command: Callable[[argparse.Namespace], Result] = parsed.call
+    downloads = terminal.Downloads(quiet=getattr(parsed, "json", False))
     try:
-        result = command(parsed)
+        with watched(downloads.show):
+            result = command(parsed)
     except QALoRAError as error:
         if speaks:
             sys.stderr.write(f"qa-lora: {error}\n")
@@ -59,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if speaks:
             sys.stderr.write("qa-lora: interrupted.\n")
         return 130
+    finally:
+        downloads.close()
     if parsed.json and speaks:
         print(json.dumps(result, ensure_ascii=False))
     distributed.leave()

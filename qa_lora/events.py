@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 __all__ = [
     "Checkpointed",
+    "Downloading",
     "Evaluated",
     "Event",
     "Failed",
@@ -31,6 +32,21 @@ __all__ = [
 ]
 
 FinishReason: TypeAlias = Literal["completed", "stopped", "early_stopped"]
+
+
+@dataclass(frozen=True)
+class Downloading:
+    """The base model is on its way from the Hub, before the training begins."""
+
+    type: ClassVar[str] = "downloading"
+    model: str
+    """Its Hub id."""
+    bytes_done: int
+    """What is here already, from an earlier try, too."""
+    bytes_total: int
+    """0 until the Hub has said it."""
+    step: int = 0
+    """Where the training that waits for it goes on."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +215,8 @@ class Scored:
 
 
 Event: TypeAlias = (
-    Started
+    Downloading
+    | Started
     | Step
     | MemoryRanOut
     | Evaluated
@@ -216,8 +233,8 @@ Event: TypeAlias = (
 _TYPES: dict[str, type[Any]] = {
     cls.type: cls
     for cls in (
-        Started, Step, MemoryRanOut, Evaluated, Probed, Checkpointed, Recovered, RolledBack,
-        Finished, Failed, Scoring, Scored,
+        Downloading, Started, Step, MemoryRanOut, Evaluated, Probed, Checkpointed, Recovered,
+        RolledBack, Finished, Failed, Scoring, Scored,
     )
 }  # fmt: skip
 

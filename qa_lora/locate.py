@@ -9,7 +9,8 @@ from typing import Any
 
 from qa_lora import runs
 from qa_lora.catalog import HUB_ID, POCKET
-from qa_lora.errors import ModelError, RunError, first_line
+from qa_lora.errors import ModelError, RunError
+from qa_lora.hub_access import ask, refusal_of
 
 __all__ = ["Located", "locate", "same_base"]
 
@@ -111,12 +112,12 @@ def _download(repo_id: str) -> Path:
     tokenizer = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
     wanted = [ADAPTER_CONFIG, "adapter_model.safetensors", "prompt.json", *tokenizer]
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=wanted))
+        return Path(ask(lambda: snapshot_download(repo_id, allow_patterns=wanted)))
     except Exception as error:  # the Hub's client raises errors of several libraries
+        refusal = refusal_of(error, repo_id, "adapter")
         raise ModelError(
-            f"The adapter {repo_id} cannot be loaded: it is no local run or folder, and the Hub "
-            f"could not be reached or has no such adapter ({first_line(error)}).",
-            "Check the name and the network.",
+            f"The adapter {repo_id} is no local run or folder, and {refusal.reason}.",
+            refusal.hint or "Check the name and the network.",
         ) from None
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -25,8 +24,9 @@ from qa_lora.catalog import POCKET as POCKET_NAME
 from qa_lora.devices import choose_device, choose_dtype
 from qa_lora.errors import ModelError, first_line, shorten
 from qa_lora.hub_access import why_not
+from qa_lora.hub_downloads import bring, find_here
 
-__all__ = ["LoadedModel", "load_adapter_tokenizer", "load_base", "load_tokenizer"]
+__all__ = ["LoadedModel", "check_kind", "load_adapter_tokenizer", "load_base", "load_tokenizer"]
 
 TOKENIZER = "tokenizer.json"
 
@@ -50,7 +50,17 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: If there is none to be had.
     """
-    return _read_tokenizer(_source(model), model)
+    local = _local(model)
+    here = local or find_here(model)
+    if here is None:
+        refusal = why_not(model, "model")
+        if refusal is not None:
+            raise ModelError(
+                f"The model {model} is no local folder, and {refusal.reason}.",
+                refusal.hint or "Check the name and the network, or use pocket, which is bundled.",
+            )
+    # Its few files alone: whoever only counts tokens waits for no weights.
+    return _read_tokenizer(str(here or model), model)
 
 
 def _read_tokenizer(source: str, model: str) -> PreTrainedTokenizerBase:
@@ -87,7 +97,11 @@ def load_adapter_tokenizer(folder: Path, base: PreTrainedTokenizerBase) -> PreTr
 
 
 def load_base(
-    model: str, *, precision: str = "auto", device: torch.device | None = None
+    model: str,
+    *,
+    precision: str = "auto",
+    device: torch.device | None = None,
+    commit: str | None = None,
 ) -> LoadedModel:
     """Load an encoder-decoder base model, frozen, in eval mode.
 
@@ -95,23 +109,19 @@ def load_base(
         model: "pocket", a folder, or a Hub id.
         precision: "auto", "bf16" or "fp32".
         device: Where to put it; chosen by :func:`choose_device` if None.
+        commit: Of a model of the Hub, the state that is wanted; see :func:`bring`.
 
     Raises:
         ModelError: If it cannot be found, read, or is no encoder-decoder model.
     """
-    source = _source(model)
+    folder = _local(model) or bring(model, commit, lambda folder: check_kind(folder, model))
     device = device or choose_device()
     dtype = choose_dtype(precision, device)
+    check_kind(folder, model)
     with _explained(model):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if not config.is_encoder_decoder:
-            raise ModelError(
-                f"The model {model} is a {config.model_type} model without an encoder.",
-                "Choose an encoder-decoder model such as google/flan-t5-base.",
-            )
         with _without_progress_bar():
             loaded, report = AutoModelForSeq2SeqLM.from_pretrained(
-                source,
+                folder,
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -122,11 +132,30 @@ def load_base(
             f"The model {model} is damaged: {len(report['missing_keys'])} of its tensors are "
             f"missing, such as {min(report['missing_keys'])}."
         )
-    tokenizer = load_tokenizer(model)
+    tokenizer = _read_tokenizer(str(folder), model)
     loaded.requires_grad_(False)
     # peft writes this into the adapter's config; a bundled model has no path worth keeping.
     loaded.name_or_path = model
     return LoadedModel(loaded.to(device).eval(), tokenizer, device, dtype)
+
+
+def check_kind(folder: Path, model: str) -> None:
+    """Refuse what is no encoder-decoder model, by its config.json alone.
+
+    Args:
+        folder: The model's.
+        model: What it is called.
+
+    Raises:
+        ModelError: If it is another kind of model, or its config.json cannot be read.
+    """
+    with _explained(model):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if not config.is_encoder_decoder:
+        raise ModelError(
+            f"The model {model} is a {config.model_type} model without an encoder.",
+            "Choose an encoder-decoder model such as google/flan-t5-base.",
+        )
 
 
 @contextmanager
@@ -141,10 +170,10 @@ def _without_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _source(model: str) -> str:
-    """Where `from_pretrained` finds a base model."""
+def _local(model: str) -> Path | None:
+    """The folder of a base model on this machine; None for an id of the Hub."""
     if model == POCKET_NAME:
-        return str(POCKET)
+        return Path(POCKET)
     try:
         path = Path(model).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -160,7 +189,7 @@ def _source(model: str) -> str:
                 f"The folder {model} is no model: it has no config.json.",
                 "Give a folder that save_pretrained wrote, a Hub id, or pocket.",
             )
-        return str(path)
+        return path
     if is_file:
         raise ModelError(
             f"{model} is a file, not a model.", "Give a model's folder, a Hub id, or pocket."
@@ -170,14 +199,7 @@ def _source(model: str) -> str:
             f"There is no folder {model}, and it cannot be a Hub id.",
             "Give a model's folder, a Hub id such as google/flan-t5-base, or pocket.",
         )
-    if not isinstance(try_to_load_from_cache(model, "config.json"), str):
-        refusal = why_not(model, "model")
-        if refusal is not None:
-            raise ModelError(
-                f"The model {model} is no local folder, and {refusal.reason}.",
-                refusal.hint or "Check the name and the network, or use pocket, which is bundled.",
-            )
-    return model
+    return None
 
 
 @contextmanager

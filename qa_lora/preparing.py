@@ -26,6 +26,7 @@ from qa_lora.data.example import QAExample
 from qa_lora.data.store import pick
 from qa_lora.devices import choose_dtype
 from qa_lora.errors import ConfigError, DataError, ModelError
+from qa_lora.fetching import base_commit
 from qa_lora.model_card import adapter_card
 from qa_lora.models import LoadedModel, load_base
 from qa_lora.packed import PackedModel, why_not
@@ -66,6 +67,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         precision="bf16" if dtype is torch.bfloat16 else "fp32",
         # A model to be sharded may be too large for any one device.
         device=torch.device("cpu") if shards else accelerator.device,
+        commit=base_commit(folder),
     )
     if accelerator.device.type == "cpu":
         # torch's fused attention is slow on CPUs in bf16, its backward pass above all.

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from qa_lora.events import (
     Checkpointed,
+    Downloading,
     Evaluated,
     Event,
     Finished,
@@ -37,9 +38,11 @@ from qa_lora.turns import ordinal
 if TYPE_CHECKING:
     from qa_lora.data.report import DataReport
     from qa_lora.estimate import Estimate
+    from qa_lora.hub_downloads import Download
 
 __all__ = [
     "Bar",
+    "Downloads",
     "Training",
     "hang_up",
     "say",
@@ -118,6 +121,35 @@ class Bar:
         self._progress.stop()
 
 
+class Downloads:
+    """Shows how far models are on their way from the Hub."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Bar | None = None
+
+    def show(self, download: Download) -> None:
+        """Show one, as :func:`qa_lora.hub_downloads.watched` tells of it."""
+        if download.ended:
+            self.close()
+        else:
+            self.update(download.repo, download.done, download.total)
+
+    def update(self, model: str, done: int, total: int) -> None:
+        """Show how many bytes of a model are here; nothing before it is known of how many."""
+        if not total:
+            return
+        if self._bar is None:
+            self._bar = Bar(f"Downloading {model}", quiet=self._quiet)
+        self._bar.update(done // 1_000_000, max(1, total // 1_000_000), "MB")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
 class Training:
     """Shows the events of a training."""
 
@@ -126,6 +158,7 @@ class Training:
         self._quiet = quiet
         self._bar = Bar("Training", quiet=quiet)
         self._scoring = Bar("Scoring", quiet=quiet)
+        self._downloads = Downloads(quiet=quiet)
         self._total = 0
 
     def __enter__(self) -> Training:
@@ -135,11 +168,15 @@ class Training:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
         self._scoring.close()
+        self._downloads.close()
 
     def show(self, event: Event) -> None:
         """Show one event."""
         match event:
+            case Downloading():
+                self._downloads.update(event.model, event.bytes_done, event.bytes_total)
             case Started():
+                self._downloads.close()
                 self._total = event.total_steps
                 together = f", {event.processes} processes" if event.processes > 1 else ""
                 share = 100 * event.trainable_parameters / event.all_parameters
@@ -183,11 +220,15 @@ class Training:
                 )
             case Finished():
                 self._bar.close()
+                self._downloads.close()
                 loss = event.validation_loss
+                where = (
+                    f"; the adapter is in {self._run.adapter}" if self._run.has_adapter() else ""
+                )
                 kept = f", validation loss {loss:.4f}" if loss is not None else ""
                 say(
                     f"{event.reason.replace('_', ' ').capitalize()} after {event.step} steps and "
-                    f"{event.seconds:.0f} s{kept}; the adapter is in {self._run.adapter}",
+                    f"{event.seconds:.0f} s{kept}{where}",
                     quiet=self._quiet,
                 )
             case Scoring():

@@ -18,7 +18,7 @@ from qa_lora.adapters import count_parameters
 from qa_lora.config import TrainConfig
 from qa_lora.data import load_split
 from qa_lora.devices import device_name, peak_memory_bytes
-from qa_lora.errors import NonFiniteLossError
+from qa_lora.errors import NonFiniteLossError, RunError
 from qa_lora.events import (
     Checkpointed,
     Event,
@@ -29,9 +29,11 @@ from qa_lora.events import (
     Started,
     Step,
 )
+from qa_lora.fetching import base_commit, fetch_base
 from qa_lora.gradient_sync import copy_from_first
 from qa_lora.optimizer_step import optimizer_step
 from qa_lora.preparing import prepare
+from qa_lora.recovery import read_checkpoint_state
 from qa_lora.saving import CheckpointClock, keep_adapter, save_checkpoint
 from qa_lora.session import Session
 from qa_lora.tracking import Tracker
@@ -67,13 +69,19 @@ def train(
             ends without `Finished`, for the training goes on from there.
 
     Yields:
-        Events, from `Started` to `Finished`.
+        Events, from `Started` to `Finished`; `Downloading` before, if the model is not here yet.
 
     Raises:
         QALoRAError: If data or model cannot be used, the loss is no longer a number, or the disk
             is full. What was saved before is intact.
     """
-    run = distributed.together(lambda: prepare(config, folder, load_split(config)))
+    split = distributed.together(lambda: load_split(config))
+    step = _checkpointed_step(folder) if resume else 0
+    commit = base_commit(folder)
+    if not (yield from fetch_base(config.model, should_stop, commit=commit, step=step)):
+        yield Finished(step, "stopped", None, None, 0.0, 0.0)
+        return
+    run = distributed.together(lambda: prepare(config, folder, split))
     if not run.adapter_sharded:
         copy_from_first(run.trainable)
     if resume:
@@ -216,6 +224,13 @@ def _steps(
         if is_over and not is_last:
             return "early_stopped"
     return "completed"
+
+
+def _checkpointed_step(folder: Path) -> int:
+    try:
+        return int(read_checkpoint_state(folder / "checkpoint")["step"])
+    except RunError:
+        return 0  # what is wrong with it is said when it is read
 
 
 def _load_checkpoint(run: Session) -> None:

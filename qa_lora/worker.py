@@ -23,10 +23,13 @@ from types import FrameType
 from typing import Any
 
 from qa_lora import distributed, event_log, runs, turns
+from qa_lora.catalog import HUB_ID, POCKET
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, TrainingError, first_line
 from qa_lora.events import Event, Failed, Finished, Recovered, RolledBack, Scored, Scoring, Started
+from qa_lora.fetching import base_commit
 from qa_lora.files import replaced_file
+from qa_lora.hub_downloads import commit_of
 from qa_lora.recovery import rewind
 from qa_lora.runs import Run
 from qa_lora.secrets import guard_output
@@ -262,6 +265,7 @@ def _write_environment(run: Run, started: Started) -> None:
         "device": started.device,
         "precision": started.precision,
         "packages": {name: _version(name) for name in PACKAGES},
+        **_sources(run),
         "test_fingerprint": started.test_fingerprint,
         "rows": {
             "train": started.train_rows,
@@ -271,6 +275,21 @@ def _write_environment(run: Run, started: Started) -> None:
     }
     with replaced_file(run.path / "environment.json") as file:
         file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+
+
+def _sources(run: Run) -> dict[str, Any]:
+    """What came from the Hub, by the commit that was fetched."""
+    config = run.config()
+    from qa_lora.data.hub_tables import commits_of
+
+    commit = None
+    if config.model != POCKET and HUB_ID.fullmatch(config.model):
+        commit = base_commit(run.path) or commit_of(config.model)
+    data = commits_of(config.data)
+    return {
+        **({"base": {"model": config.model, "commit": commit}} if commit else {}),
+        **({"data": data} if data else {}),
+    }
 
 
 def _version(package: str) -> str:

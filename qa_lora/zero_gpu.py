@@ -154,7 +154,7 @@ def drive(run: Run, *, seconds: int | None = None) -> None:
 
     try:
         whole = call_seconds() if seconds is None else seconds
-        if not wait_for_turn(run):
+        if not wait_for_turn(run) or not _gather(run):
             return
         while (outcome := _ask(run, _train_piece, whole)) == "goes on":
             pass
@@ -167,6 +167,27 @@ def drive(run: Run, *, seconds: int | None = None) -> None:
     finally:
         with suppress(OSError):
             run.release()
+
+
+def _gather(run: Run) -> bool:
+    """Fetch model and data from the Hub before a GPU is asked for, whose seconds are counted."""
+    from qa_lora import event_log
+    from qa_lora.data import load_split
+    from qa_lora.events import Failed
+    from qa_lora.fetching import base_commit, fetch_base
+
+    step = max(_saved(run), 0)
+    try:
+        config = run.config()
+        commit = base_commit(run.path)
+        for event in fetch_base(config.model, run.stop_requested, commit=commit, step=step):
+            event_log.append(run.events_path, event)
+        if not run.stop_requested():
+            load_split(config)
+    except QALoRAError as error:
+        event_log.append(run.events_path, Failed(step, error.message, error.hint))
+        return False
+    return True
 
 
 def _ask(run: Run, piece: Callable[[str, float], Outcome], whole: int) -> Outcome:

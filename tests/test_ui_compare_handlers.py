@@ -112,11 +112,20 @@ def test_a_closed_page_ends_its_batch(page):
     assert "0 of 40 answered; stopped" in said(list(going)[-1], "probe-status")
 
 
+def test_a_visitors_own_length_stays_until_another_run_has_another_one(page):
+    open_tab = page.handler("compare", "open_tab")
+    for before, sent in ((128, 12), (12, None)):
+        opened = open_tab(page.run.id, COLUMNS, before)
+        value = said(opened, "make-max_new_tokens")
+        assert (value if isinstance(value, int) else None) == sent
+        assert 12 in opened.values()  # what the page was last set to
+
+
 def test_questions_that_go_on_earlier_turns_are_not_asked_without_them(page, monkeypatch):
     only = with_turns(page, monkeypatch, alone=1).test[0]
     assert len(page.engine.split(page.run).test) > 2
     pick, ask = page.handler("compare.ask", "pick"), page.handler("compare.blind", "ask")
-    opened = page.handler("compare", "open_tab")(page.run.id, COLUMNS)
+    opened = page.handler("compare", "open_tab")(page.run.id, COLUMNS, 128)
     chips = next(v for part, v in opened.items() if part.elem_id == "chips")
     assert [list(sample) for sample in chips.raw_samples] == [[only.question]]
     assert pick(page.run.id, 5)[0] == only.question

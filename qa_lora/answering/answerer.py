@@ -16,6 +16,7 @@ from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.encoding import Prompt
 from qa_lora.errors import ConfigError, ModelError, QALoRAError
+from qa_lora.fetching import base_commit
 from qa_lora.generation import Answer, GenerationSettings, generate_batch
 from qa_lora.locate import Located, locate
 from qa_lora.models import load_adapter_tokenizer, load_base
@@ -479,7 +480,8 @@ def load(
     """
     found = locate(run, runs_dir)
     config = found.run.config() if found.run else TrainConfig()
-    loaded = load_base(found.base, precision=precision or config.precision)
+    commit = base_commit(found.run.path) if found.run else None
+    loaded = load_base(found.base, precision=precision or config.precision, commit=commit)
     return Answerer(
         attach_adapter(loaded.model, found.folder),
         load_adapter_tokenizer(found.folder, loaded.tokenizer),

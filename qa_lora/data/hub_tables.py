@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qa_lora.data.parts import Part, licence_in, open_local, reason, sides_of
 from qa_lora.data.readers import ENDINGS, Table
-from qa_lora.data.sources import Source
+from qa_lora.data.sources import Source, parse
 from qa_lora.errors import DataError
-from qa_lora.hub_access import why_not
+from qa_lora.hub_access import ask, why_not
 
-__all__ = ["hub_licence", "open_hub"]
+__all__ = ["commits_of", "hub_licence", "open_hub"]
 
 BATCH_ROWS = 1000
 _OTHERWISE = "Give a local file ({}) or atlas, the bundled questions.".format(" ".join(ENDINGS))
@@ -82,6 +83,23 @@ def hub_licence(source: Source) -> str | None:
     return licence_in(Path(card)) if isinstance(card, str) else None
 
 
+def commits_of(text: str) -> dict[str, str]:
+    """The commits of the data sets that the setting `data` names, as far as the cache knows them.
+
+    Args:
+        text: The setting.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    found = {}
+    for repo, revision in {(s.repo, s.revision) for s in parse(text) if s.repo is not None}:
+        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset")
+        with contextlib.suppress(OSError):
+            found[repo] = (folder / "refs" / (revision or "main")).read_text("utf-8").strip()
+    return found
+
+
 def _fetch(source: Source, file: str) -> Path:
     """One file of the repository, from the cache or the Hub; its card too, for the licence."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -93,7 +111,7 @@ def _fetch(source: Source, file: str) -> Path:
         return Path(cached)
     _ask_hub(source.repo, f"{source.name} is asked for")
     try:
-        fetched: str = hf_hub_download(source.repo, file, **of)
+        fetched: str = ask(partial(hf_hub_download, source.repo, file, **of))
     except Exception as error:  # the Hub's client raises many kinds, from several libraries
         raise DataError(
             f"{file} of {source.repo} could not be loaded from the Hub: {reason(error)}."

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote
 
+from qa_lora.catalog import HUB_ID
 from qa_lora.data.readers import ENDINGS, ending_of
 from qa_lora.errors import DataError, shorten
 
@@ -169,6 +170,13 @@ def _parse_line(line: str) -> Source:
     if name == "atlas":
         return _with_keys(Source(name), keys, hub=False)
     if match := _HUB_FILE.fullmatch(name):
+        if not HUB_ID.fullmatch(match["repo"]) or not {".", ".."}.isdisjoint(
+            match["path"].split("/")
+        ):
+            raise DataError(
+                f"{shorten(name, 200)} cannot be a file of a data set on the Hub.",
+                "It is written hf://datasets/OWNER/NAME/FILE.",
+            )
         revision = unquote(match["revision"]) if match["revision"] else None
         source = Source(name, revision=revision, repo=match["repo"], file=match["path"])
         if ending_of(match["path"]) is None:
@@ -181,6 +189,8 @@ def _parse_line(line: str) -> Source:
     if _exists(path):
         return _with_keys(Source(name), keys, hub=False)
     match = _HUB_ID.fullmatch(name)
+    if match is not None and not HUB_ID.fullmatch(match["repo"]):
+        match = None
     if match is None or ending_of(path) or path.suffix.lower() in _OTHER_FILES:
         hint = f"Behind a source may stand {_listed(KEYS)}, as in rows=1000." if "=" in name else ""
         raise DataError(f"There is no file {shorten(name, 200)}.", hint)

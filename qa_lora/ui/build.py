@@ -75,6 +75,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             return {
                 # The value only if it must be another one: the visitor may be choosing just now.
                 header.run: gr.Dropdown(choices=choices, **({"value": run_id} if gone else {})),
+                header.viewed: run_id,
                 header.light: light,
                 header.device: device_html(engine),
                 **show_run(engine, train, run_id, log, smoothing),
@@ -88,7 +89,9 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             return {**look(run_id, log, smoothing, ""), header.run: chosen}
 
         view = [train.log, train.smoothing]
-        shown = [header.run, header.light, header.device, *shown_by(train), seen]
+        shown = [
+            header.run, header.viewed, header.light, header.device, *shown_by(train), seen,
+        ]  # fmt: skip
         quiet: dict[str, Any] = {
             "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
         }  # fmt: skip

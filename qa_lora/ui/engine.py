@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from qa_lora import runs, turns, zero_gpu
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
+from qa_lora.fetching import base_commit, download_of
+from qa_lora.hub_downloads import Download
 from qa_lora.locate import same_base
 from qa_lora.ui.jobs import Job, Order, work
 from qa_lora.ui.line import Line, Ticket
@@ -85,7 +87,7 @@ class Engine:
             if not summary.name.startswith("CPU"):
                 self.device += f", {summary.memory_bytes / 1e9:.0f} GB"
             if zero_gpu.active():
-                self.device = f"ZeroGPU to train and score on; {self.device}"
+                self.device = f"ZeroGPU to train on; to answer: {self.device}"
             import qa_lora.answering
             import qa_lora.evaluation  # noqa: F401
 
@@ -220,6 +222,31 @@ class Engine:
     def holds(self, run: runs.Run) -> bool:
         """Whether this run's model is in memory."""
         return self._resident.holds(run)
+
+    @contextmanager
+    def fetching(self, run: runs.Run) -> Iterator[Download | None]:
+        """The download of the run's base model, if it is not on this machine; ends with the block.
+
+        Yields:
+            What to wait for, or None.
+
+        Raises:
+            QALoRAError: After the block, if the Hub does not give the model.
+        """
+        download = (
+            None if self.holds(run) else download_of(run.config().model, base_commit(run.path))
+        )
+        if download is None:
+            yield None
+            return
+        download.start()
+        try:
+            yield download
+            ended = download.ended
+        finally:
+            download.stop()
+        if ended:
+            download.result()
 
     def answerer(self, run: runs.Run, others: Sequence[str] = ()) -> Answerer:
         """The run's base and adapter, and further adapters under their names.

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from qa_lora.hub_downloads import describe, under_way
 from qa_lora.turns import ordinal
 from qa_lora.ui.engine import Engine, Listed
 
@@ -25,6 +26,12 @@ class Header:
     light: Any
     remembered: Any
     """The chosen run's id, in the browser's storage; whoever sits there can change it."""
+    viewed: Any
+    """The id of the run that the page shows.
+
+    It changes only when another run comes into view. The selector says that it changed also when
+    only its list did.
+    """
 
 
 def build_header(engine: Engine) -> Header:
@@ -46,7 +53,7 @@ def build_header(engine: Engine) -> Header:
         device = gr.HTML(device_html(engine), elem_id="device", js_on_load=None)
         light = gr.HTML(light_html(engine), elem_id="light", js_on_load=None)
     remembered = gr.BrowserState(None, storage_key="qa-lora-run", secret="qa-lora")
-    return Header(run, device, light, remembered)
+    return Header(run, device, light, remembered, gr.State(""))
 
 
 def run_choices(engine: Engine) -> list[tuple[str, str]]:
@@ -92,12 +99,22 @@ def light_html(engine: Engine) -> str:
         if progress.scoring is not None:
             share = progress.scoring.done / max(1, progress.scoring.total)
             text = f"scoring {share:.0%}"
+        elif progress.downloading is not None:
+            event = progress.downloading
+            share = event.bytes_done / max(1, event.bytes_total)
+            text = f"downloading {share:.0%}"
+            said = describe(event.model, event.bytes_done, event.bytes_total)
+            title = f"Run {active.id} is downloading {said}."
         elif progress.started is None:
             text = "starting"
         elif progress.finished is not None:
             text = "finishing"
         else:
             text = f"training {progress.fraction():.0%}"
+    elif downloads := under_way():
+        first = downloads[0]
+        kind, title = "on", f"Downloading {describe(first.repo, first.done, first.total)}."
+        text = f"downloading {first.done / max(1, first.total):.0%}"
     elif any(job.busy for job in list(engine.jobs.values())):
         job = next(job for job in list(engine.jobs.values()) if job.busy)
         kind, title = "on", f"Run {job.run_id} is being scored."

@@ -92,6 +92,10 @@ def _score(engine: Engine, job: Job, run: Run, order: Order) -> None:
     from qa_lora.evaluation import evaluate_stream
     from qa_lora.report import Report
 
+    with engine.fetching(run) as download:
+        while download is not None and not download.wait(POLL_SECONDS):
+            if job.cancelled:
+                return
     answerer = engine.answerer(run, order.adapters)
     for item in evaluate_stream(
         run,

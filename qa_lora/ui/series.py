@@ -63,6 +63,8 @@ class Progress:
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     validation: list[tuple[int, float]] = field(default_factory=list)
+    downloading: ev.Downloading | None = None
+    """How far the base model is, while the training waits for it."""
     started: ev.Started | None = None
     last_step: ev.Step | None = None
     first_probes: ev.Probed | None = None
@@ -87,15 +89,17 @@ class Progress:
         elif isinstance(event, ev.Evaluated):
             if math.isfinite(event.loss):
                 self.validation.append((event.step, event.loss))
+        elif isinstance(event, ev.Downloading):
+            self.downloading, self.finished, self.failed = event, None, None
         elif isinstance(event, ev.Started):
             self._go_on_from(event)
         elif isinstance(event, ev.Probed):
             self.first_probes = self.first_probes or event
             self.last_probes = event
         elif isinstance(event, ev.Finished):
-            self.finished, self.failed = event, None
+            self.finished, self.failed, self.downloading = event, None, None
         elif isinstance(event, ev.Failed):
-            self.failed = event
+            self.failed, self.downloading = event, None
         elif isinstance(event, (ev.Recovered, ev.RolledBack, ev.MemoryRanOut)):
             self.incident = event
         elif isinstance(event, ev.Scoring):
@@ -105,7 +109,7 @@ class Progress:
 
     def _go_on_from(self, event: ev.Started) -> None:
         """A resumed run repeats the steps since its last checkpoint: forget the first telling."""
-        self.started = event
+        self.started, self.downloading = event, None
         self.finished = self.failed = self.scoring = self.scored = None
         while self.steps and self.steps[-1] > event.step:
             self.steps.pop()

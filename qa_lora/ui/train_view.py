@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from html import escape
 
 from qa_lora import runs
-from qa_lora.events import MemoryRanOut, Probed, Recovered, RolledBack
+from qa_lora.events import Downloading, MemoryRanOut, Probed, Recovered, RolledBack
+from qa_lora.hub_downloads import describe
 from qa_lora.report import FACT_ACCURACY
 from qa_lora.turns import ordinal
 from qa_lora.ui.charts import loss_chart
@@ -113,6 +114,8 @@ def slot_html(engine: Engine, run: runs.Run | None, progress: Progress) -> str:
         text = f"{scoring.done:,} of {scoring.total:,} held-out questions, base and tuned"
         word = "Stopping" if run.stop_requested() else "Scoring"
         return _busy(word, text, scoring.done / max(1, scoring.total))
+    if alive and progress.downloading is not None:
+        return _downloading(progress.downloading, stopping=run.stop_requested())
     if status == "starting" or (alive and progress.started is None):
         return _busy("Starting", "The training process loads the model and the data.", 0.0)
     if status == "running":
@@ -127,6 +130,12 @@ def slot_html(engine: Engine, run: runs.Run | None, progress: Progress) -> str:
     if alive:
         return _busy("Finishing", "The held-out questions are scored next.", 1.0)
     return _ended(run, status, progress, done)
+
+
+def _downloading(event: Downloading, *, stopping: bool) -> str:
+    done, total = event.bytes_done, event.bytes_total
+    text = f"{describe(event.model, done, total)}. Stop keeps what has arrived."
+    return _busy("Stopping" if stopping else "Downloading", text, done / max(1, total))
 
 
 def _in_line(engine: Engine, run: runs.Run) -> str:

@@ -80,6 +80,18 @@ def intact(page: Any) -> None:
     assert page.locator("#compare-parts img, #compare-parts script").count() == 0
 
 
+def put(page: Any, label: str, value: str) -> None:
+    """Fill a field that has just been unfolded: until it is all there, what is typed may be lost."""
+    field = page.get_by_label(label)
+    for _ in range(20):
+        field.fill(value)
+        field.blur()
+        page.wait_for_timeout(500)
+        if field.input_value() == value:
+            return
+    raise AssertionError(f"{label} stays {field.input_value()}.")
+
+
 def test_three_columns_answer_together_with_differences_scores_and_effect(
     compare: Callable[..., Any],
 ) -> None:
@@ -122,11 +134,11 @@ def test_bad_questions_get_a_sentence_and_html_is_text(compare: Callable[..., An
     expect(status).to_contain_text("first 20,000 of the question's 100,000")
 
     page.get_by_role("button", name="How answers are made").click()
-    page.get_by_label("Longest answer").fill("0")
+    put(page, "Longest answer", "0")
     question.fill("Who?")
     page.locator("#ask").click()
     expect(status).to_contain_text("max_new_tokens must be between 1 and 8192")
-    page.get_by_label("Longest answer").fill("40")
+    put(page, "Longest answer", "40")
     ask(page, "Who?")
     expect(page.locator("#compare-status .note")).to_have_count(0)
 
@@ -200,9 +212,8 @@ def test_another_visitor_sees_the_line_and_stop_frees_it(
 ) -> None:
     page, other = compare("Ask"), visitors[1]
     other.get_by_role("button", name="How answers are made").click()
-    other.get_by_label("Longest answer").fill("8000")
-    other.get_by_label("Shortest answer").fill("7000")
-    other.get_by_label("Shortest answer").blur()
+    put(other, "Longest answer", "8000")
+    put(other, "Shortest answer", "7000")
     other.locator("#chips button").first.click()
     words = other.locator("#tuned-answer .text")
     # More than any answer that may end by itself: this one goes on for long.

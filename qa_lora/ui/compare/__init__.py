@@ -67,26 +67,26 @@ def wire_compare(
     stops = Stops()
 
     def open_tab(
-        run_id: str | None, columns: Sequence[str] | None, shown: str | None
+        run_id: str | None, columns: Sequence[str] | None, longest: int | None
     ) -> dict[Any, Any]:
         """The tab comes into view, or another run does."""
         return {
-            **offered_columns(engine, controls, run_id, columns, shown),
+            **offered_columns(engine, controls, run_id, columns, longest),
             **offered_questions(engine, ask, run_id),
             **shown_tally(engine, blind, run_id, downloads),
         }
 
     opened = [
         controls.columns, controls.message, controls.effect, controls.settings["max_new_tokens"],
-        controls.shown, ask.chips, ask.ask, ask.surprise, ask.status,
+        controls.longest, ask.chips, ask.ask, ask.surprise, ask.status,
         blind.tally, blind.as_csv, blind.as_json,
     ]  # fmt: skip
     free: dict[str, Any] = {
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
     }  # fmt: skip
     gr.on(
-        [tab.tab.select, header.run.change], open_tab,
-        [header.run, controls.columns, controls.shown], opened, **free,
+        [tab.tab.select, header.viewed.change], open_tab,
+        [header.run, controls.columns, controls.longest], opened, **free,
     )  # fmt: skip
     answered = wire_ask(engine, header, controls, ask, stops)
     wire_chat(engine, header, controls, tab.chat, stops)

@@ -226,7 +226,7 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
     picked = ask.chips.click(pick, [header.run, ask.chips], fields, **free)
     surprised = ask.surprise.click(surprise, header.run, fields, **free)
     ask.stop.click(stop, None, None, **free)
-    header.run.change(changed, None, [ask.panes, ask.reference], **free)
+    header.viewed.change(changed, None, [ask.panes, ask.reference], **free)
     return [
         ask.ask.click(answer, taken, shown, **free),
         ask.question.submit(answer, taken, shown, **free),

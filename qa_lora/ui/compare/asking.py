@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.errors import ConfigError, QALoRAError, RunError
+from qa_lora.hub_downloads import describe
 from qa_lora.turns import ordinal
 from qa_lora.ui.engine import Engine
 
@@ -211,6 +212,11 @@ def take_turn(
     """
     run = usable_run(engine, run_id)
     systems = chosen_systems(engine, run, columns)
+    with engine.fetching(run) as download:
+        while download is not None and not download.wait(LOOK_SECONDS):
+            if stop.is_set():
+                return
+            yield f"Downloading {describe(download.repo, download.done, download.total)}…"
     yield "Answering…" if engine.holds(run) else "Loading the model…"
     engine.warm_up()
     settings = settings_of(names, values)

@@ -281,7 +281,7 @@ def wire_blind(
             return cast(choice, ballot, visitor)
 
         button.click(vote, [blind.ballot, blind.visitor], after, **free)
-    header.run.change(changed, None, shown, **free)
+    header.viewed.change(changed, None, shown, **free)
 
 
 def _visitor(value: object) -> str:

@@ -148,7 +148,8 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
                 stops.watched(request.session_hash, PART) as stop,
                 closing(take_turn(engine, run_id, columns, SETTINGS, values, stop)) as steps,
             ):
-                yield {chat.message: "", chat.status: note(notice), **shown_turns(talk, waiting)}
+                first = note(f"{notice} Waiting…".strip())
+                yield {chat.message: "", chat.status: first, **shown_turns(talk, waiting)}
                 for step in steps:
                     if stop.dropped:
                         return
@@ -205,6 +206,6 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
     seen = [header.run, controls.columns]
     chat.clear.click(clear, seen, [chat.talk, chat.status, chat.turns], **free)
     gr.on(
-        [header.run.change, controls.columns.change], follow, [*seen, chat.talk],
+        [header.viewed.change, controls.columns.change], follow, [*seen, chat.talk],
         [chat.talk, chat.turns], **free,
     )  # fmt: skip

@@ -81,8 +81,8 @@ class Controls:
     message: Any
     effect: Any
     settings: dict[str, Any]
-    shown: Any
-    """The run whose longest answer is among the settings."""
+    longest: Any
+    """The longest answer of the run in view, as the settings were last set to it."""
     measured: dict[tuple[tuple[str, float], ...], Effect] = field(default_factory=dict)
     """Effects by the adapters that they were measured with: once for all pages."""
 
@@ -108,7 +108,7 @@ def build_controls() -> Controls:
             effect = gr.HTML(effect_html({}), elem_id="effect", js_on_load=None)
     with gr.Accordion("How answers are made", open=False, elem_id="how"):
         settings = _build_settings()
-    return Controls(columns, message, effect, settings, gr.State(""))
+    return Controls(columns, message, effect, settings, gr.State(NUMBERS["max_new_tokens"][1]))
 
 
 def _build_settings() -> dict[str, Any]:
@@ -140,7 +140,7 @@ def offered_columns(
     controls: Controls,
     run_id: str | None,
     chosen: Sequence[str] | None,
-    shown: str | None,
+    before: int | None,
 ) -> dict[Any, Any]:
     """What can be compared with the run in view; choices that still stand are kept.
 
@@ -149,7 +149,7 @@ def offered_columns(
         controls: The controls.
         run_id: The run in view.
         chosen: The columns.
-        shown: The run whose longest answer is in the controls.
+        before: The longest answer that the settings were last set to.
     """
     run = engine.find(run_id)
     if run is None or not run.has_adapter():
@@ -170,9 +170,10 @@ def offered_columns(
         controls.columns: gr.Dropdown(choices=choices, value=kept),
         controls.message: "",
         controls.effect: effect_html(_known_effects(engine, controls, run, kept)),
-        # A visitor's own length stays while the run does, however often the list is looked at.
-        controls.settings["max_new_tokens"]: gr.skip() if run.id == shown else longest,
-        controls.shown: run.id,
+        # A visitor's own length stays until the run in view has another one. Besides, a value that
+        # comes while the settings are folded away is set when they unfold, over what is typed then.
+        controls.settings["max_new_tokens"]: gr.skip() if longest == before else longest,
+        controls.longest: longest,
     }
 
 

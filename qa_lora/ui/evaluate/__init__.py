@@ -53,7 +53,7 @@ def wire_evaluate(engine: Engine, header: Header, tab: EvaluateTab, downloads: P
     }  # fmt: skip
     run = header.run
     shown = Shown(engine, tab.results, downloads)
-    opened = [tab.tab.select, run.change]
+    opened = [tab.tab.select, header.viewed.change]
     wire_results(run, tab.results, shown, quiet)
     wire_form(
         engine, run, tab.form, [run, *tab.results.view()], shown.show, tab.results.all(), opened
