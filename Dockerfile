@@ -20,10 +20,12 @@ WORKDIR /app
 # Before the code, so that a change of the code installs nothing again.
 COPY requirements.txt ./
 RUN case "$DEVICE" in \
-        cpu) pip install --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt ;; \
-        cuda) pip install -r requirements.txt ;; \
+        cpu) pip install --extra-index-url https://download.pytorch.org/whl/cpu \
+            "$(grep '^torch==' requirements.txt)" ;; \
+        cuda) ;; \
         *) echo "DEVICE must be cpu or cuda; it is $DEVICE." >&2; exit 2 ;; \
-    esac
+    esac \
+    && pip install -r requirements.txt
 
 RUN useradd --create-home --uid 1000 app \
     && mkdir /data \

@@ -173,7 +173,7 @@ def _gather(run: Run) -> bool:
     """Fetch model and data from the Hub before a GPU is asked for, whose seconds are counted."""
     from qa_lora import event_log
     from qa_lora.data import load_split
-    from qa_lora.events import Failed
+    from qa_lora.events import Failed, Finished
     from qa_lora.fetching import base_commit, fetch_base
 
     step = max(_saved(run), 0)
@@ -182,8 +182,11 @@ def _gather(run: Run) -> bool:
         commit = base_commit(run.path)
         for event in fetch_base(config.model, run.stop_requested, commit=commit, step=step):
             event_log.append(run.events_path, event)
-        if not run.stop_requested():
-            load_split(config)
+        if run.stop_requested() and not run.has_checkpoint():
+            stopped = Finished(step, "stopped", None, None, 0.0, 0.0)
+            event_log.append(run.events_path, stopped)
+            return False
+        load_split(config)
     except QALoRAError as error:
         event_log.append(run.events_path, Failed(step, error.message, error.hint))
         return False
