@@ -26,6 +26,7 @@ def main() -> int:
         return _refuse(f"GRADIO_SERVER_PORT is {port_text!r}; it must be a number from 1 to 65535.")
     port = int(port_text)
 
+    from qa_lora import zero_gpu
     from qa_lora.errors import ConfigError
     from qa_lora.runs import default_runs_dir
     from qa_lora.serving import ServerSettings, is_loopback
@@ -40,6 +41,10 @@ def main() -> int:
     from qa_lora.ui.engine import Engine
 
     wait_politely()
+    try:
+        zero_gpu.set_up()
+    except ConfigError as error:
+        return _refuse(str(error))
     engine = Engine(default_runs_dir(), serving)
     demo = build_app(engine.runs_dir, engine)
     try:

@@ -107,7 +107,9 @@ def attach_adapter(
     folder = Path(folder)
     _check_files(folder)
     with _explained(folder, base.name_or_path):
-        model = PeftModel.from_pretrained(base, folder, is_trainable=trainable)
+        model = PeftModel.from_pretrained(
+            base, folder, is_trainable=trainable, torch_device=str(base.device)
+        )
         _check_keys(model, folder)
     assert isinstance(model, PeftModel)
     share_inputs(model)

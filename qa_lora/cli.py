@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from qa_lora import (
     adapter_commands,
+    deploy_command,
     distributed,
     evaluate_command,
     publish_command,
@@ -145,6 +146,11 @@ def build_parser() -> argparse.ArgumentParser:
     check = _add(commands, "check-data", _check_data, "say what is in a file and what is wrong")
     check.add_argument("source", metavar="D", help="atlas, a file or a Hub id")
     _add_knobs(check, only=[name for name in DATA_SETTINGS if name != "data"])
+
+    deploy = _add(
+        commands, "deploy", deploy_command.run, "make or update a Hugging Face Space of the app"
+    )
+    deploy_command.add_arguments(deploy)
     return parser
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from qa_lora import zero_gpu
+
 __all__ = [
     "DeviceSummary",
     "choose_device",
@@ -37,6 +39,8 @@ class DeviceSummary:
 
 def choose_device() -> torch.device:
     """The GPU of this process if there is one, Apple's GPU if there is one, else the CPU."""
+    if zero_gpu.withheld():
+        return torch.device("cpu")  # what torch shows there is only a picture of a GPU
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if torch.backends.mps.is_available():

@@ -24,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from qa_lora import distributed, processes, turns
+from qa_lora import distributed, processes, turns, zero_gpu
 from qa_lora.backup.places import is_repo
 from qa_lora.config import SOURCES, TrainConfig, read_settings
 from qa_lora.data.sources import absolute, short_name
@@ -426,7 +426,11 @@ def _launch(run: Run) -> None:
         rewind(run)
     try:
         run.forget_stop()
-        processes.spawn(run.path)
+        if zero_gpu.active():
+            processes.note(run.path, os.getpid())
+            zero_gpu.launch(run.path)
+        else:
+            processes.spawn(run.path)
     except OSError as error:
         turns.leave(run.path)
         raise RunError(f"The run {run.id} cannot be started: {error.strerror}.") from None

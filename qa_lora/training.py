@@ -51,6 +51,7 @@ def train(
     *,
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    should_pause: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Fine-tune a LoRA adapter, telling each step.
 
@@ -64,6 +65,8 @@ def train(
         resume: Go on from the checkpoint there.
         should_stop: Asked before the first step and after every one; when true, what was done is
             saved and the training ends.
+        should_pause: Asked after every step; when true, what was done is saved and the iteration
+            ends without `Finished`, for the training goes on from there.
 
     Yields:
         Events, from `Started` to `Finished`; `Downloading` before, if the model is not here yet.
@@ -85,14 +88,19 @@ def train(
         _load_checkpoint(run)
     tracker = Tracker(run.accelerator, config, folder, run.progress.step)
     try:
-        for event in _story(run, config, should_stop):
+        for event in _story(run, config, should_stop, should_pause):
             tracker.log(event)
             yield event
     finally:
         tracker.close()
 
 
-def _story(run: Session, config: TrainConfig, should_stop: Callable[[], bool]) -> Iterator[Event]:
+def _story(
+    run: Session,
+    config: TrainConfig,
+    should_stop: Callable[[], bool],
+    should_pause: Callable[[], bool],
+) -> Iterator[Event]:
     """All events of a training that is prepared."""
     session_start = time.monotonic() - run.progress.elapsed_seconds
     trainable, everything = count_parameters(run.model)
@@ -114,7 +122,7 @@ def _story(run: Session, config: TrainConfig, should_stop: Callable[[], bool]) -
     )
     while True:
         try:
-            reason = yield from _steps(run, config, session_start, should_stop)
+            reason = yield from _steps(run, config, session_start, should_stop, should_pause)
             break
         except NonFiniteLossError as error:
             # A first step that fails was not made to fail by the learning rate.
@@ -123,6 +131,8 @@ def _story(run: Session, config: TrainConfig, should_stop: Callable[[], bool]) -
                 raise
             yield from _roll_back(run, config.learning_rate, error)
 
+    if reason is None:
+        return
     progress = run.progress
     if reason in ("stopped", "out_of_time") and progress.step % config.evaluate_every:
         # After the checkpoint: a resumed run must not know of this extra look.
@@ -141,9 +151,17 @@ def _story(run: Session, config: TrainConfig, should_stop: Callable[[], bool]) -
 
 
 def _steps(
-    run: Session, config: TrainConfig, session_start: float, should_stop: Callable[[], bool]
-) -> Generator[Event, None, FinishReason]:
-    """The steps from where the training is to its end; gives the reason why it ended."""
+    run: Session,
+    config: TrainConfig,
+    session_start: float,
+    should_stop: Callable[[], bool],
+    should_pause: Callable[[], bool],
+) -> Generator[Event, None, FinishReason | None]:
+    """The steps from where the training is to its end, or to a pause.
+
+    Returns:
+        The reason why it ended; None if it goes on.
+    """
     progress = run.progress
     clock = CheckpointClock(config.checkpoint_every, config.checkpoint_seconds)
     if run.out_of_patience:
@@ -192,13 +210,14 @@ def _steps(
             yield from evaluate(run)
             yield from probe(run)
         is_over = is_last or run.out_of_patience
-        late, stopping, due = distributed.any_of(
+        late, stopping, pausing, due = distributed.any_of(
             not is_over and _late(run, config),
             not is_over and should_stop(),
+            not is_over and should_pause(),
             clock.due(progress.step),
         )
         is_over |= late
-        if is_over or stopping or due:
+        if is_over or stopping or pausing or due:
             progress.elapsed_seconds = time.monotonic() - session_start
             clock.saved(seconds := save_checkpoint(run))
             yield Checkpointed(step=progress.step, seconds=seconds)
@@ -206,6 +225,8 @@ def _steps(
             return "out_of_time"
         if stopping:
             return "stopped"
+        if pausing:
+            return None
         if is_over and not is_last:
             return "early_stopped"
     return "completed"

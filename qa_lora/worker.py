@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -44,7 +46,7 @@ from qa_lora.runs import Run
 from qa_lora.secrets import guard_output
 from qa_lora.threads import wait_politely
 
-__all__ = ["execute", "train", "wait_for_turn"]
+__all__ = ["execute", "score", "train", "wait_for_turn"]
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "rouge-score")
 
@@ -67,7 +69,7 @@ def train(config: TrainConfig, runs_dir: str | Path | None = None) -> Iterator[E
     yield from execute(run)
 
 
-def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
+def execute(run: Run, *, resume: bool = False, seconds: float | None = None) -> Iterator[Event]:
     """Train a run in this process, writing each event before it is told.
 
     SIGTERM, Ctrl-C and a closed terminal finish the step, save, and end the training as stopped;
@@ -77,19 +79,31 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
     Args:
         run: A run that was created, or that can be resumed.
         resume: Go on from its checkpoint; begin anew if it has none.
+        seconds: Train for about so long, at least one step, and leave a checkpoint to go on from.
+            No event says that such a piece has ended, for the training has not. Whoever asks for
+            the pieces claims and releases the run, and calls :func:`score` after the last one.
 
     Raises:
         QALoRAError: If the training cannot go on; the log's last event says so, too.
     """
-    recovered = distributed.from_first(lambda: _begin(run, resume))
+    in_pieces = seconds is not None
+    ends = time.monotonic() + (seconds or 0.0)
+
+    def should_pause() -> bool:
+        return in_pieces and time.monotonic() >= ends
+
+    recovered = distributed.from_first(lambda: _begin(run, resume, claim=not in_pieces))
     if recovered is not None:
         yield recovered
     keeper: Keeper | None = None
     try:
         with _Signals() as signals:
             goes_on = distributed.from_first(lambda: resume and run.has_checkpoint())
-            keeper = Keeper.of(run) if distributed.is_first() else None
-            for event in _train_and_score(run, goes_on, signals):
+            # Whoever asks for pieces keeps the backup, so that no GPU waits for it.
+            keeper = Keeper.of(run) if distributed.is_first() and not in_pieces else None
+            for event in _train_and_score(
+                run, goes_on, signals, should_pause, scored=not in_pieces
+            ):
                 if goes_on and isinstance(event, Started):
                     distributed.from_first(partial(run.check_held_out, event.test_fingerprint))
                 if distributed.is_first():
@@ -109,12 +123,41 @@ def execute(run: Run, *, resume: bool = False) -> Iterator[Event]:
             raise
         raise TrainingError(failed.error, failed.hint) from error
     finally:
-        run.release()
+        if not in_pieces:
+            run.release()
 
 
-def _begin(run: Run, resume: bool) -> Recovered | None:
+def score(run: Run, *, seconds: float | None = None) -> Iterator[Event]:
+    """Score the held-out questions of a run that was trained in pieces, writing each event.
+
+    Args:
+        run: The run; whoever asked for the pieces holds it.
+        seconds: After so long it ends with a report of what is done.
+
+    Raises:
+        QALoRAError: If they cannot be scored; the log's last event says so, too.
+    """
+    ends = time.monotonic() + seconds if seconds is not None else math.inf
+    try:
+        for event in _score(
+            run,
+            run.config().score_rows,
+            lambda: run.stop_requested() or time.monotonic() >= ends,
+        ):
+            _write(run, event)
+            yield event
+    except Exception as error:
+        failed = _explain(error, run)
+        _write_last(run, failed)
+        if isinstance(error, QALoRAError):
+            raise
+        raise TrainingError(failed.error, failed.hint) from error
+
+
+def _begin(run: Run, resume: bool, *, claim: bool) -> Recovered | None:
     """Take the run over, and its log back to the checkpoint."""
-    run.claim()
+    if claim:
+        run.claim()
     turns.leave(run.path)
     return rewind(run) if resume else None
 
@@ -172,7 +215,14 @@ def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -
     return came
 
 
-def _train_and_score(run: Run, resume: bool, signals: _Signals) -> Iterator[Event]:
+def _train_and_score(
+    run: Run,
+    resume: bool,
+    signals: _Signals,
+    should_pause: Callable[[], bool],
+    *,
+    scored: bool,
+) -> Iterator[Event]:
     config = run.config()
     from qa_lora.training import train as train_events  # loads torch
 
@@ -180,11 +230,15 @@ def _train_and_score(run: Run, resume: bool, signals: _Signals) -> Iterator[Even
         return signals.received or run.stop_requested()
 
     finished: Finished | None = None
-    for event in train_events(config, run.path, resume=resume, should_stop=should_stop):
+    for event in train_events(
+        config, run.path, resume=resume, should_stop=should_stop, should_pause=should_pause
+    ):
         if isinstance(event, Finished):
             finished = event
         yield event
-    if finished is not None and finished.reason != "stopped" and config.score_rows:
+    if finished is None or finished.reason == "stopped":
+        return
+    if scored and config.score_rows:
         yield from _score(run, config.score_rows, should_stop)
 
 

@@ -57,13 +57,13 @@ def test_space_starts_a_file_that_exists(config: SpaceConfig) -> None:
 
 
 def test_space_storage_holds_the_runs(config: SpaceConfig) -> None:
-    assert config.storage is not None
-    assert config.variables["QA_LORA_RUNS_DIR"].startswith(f"{config.storage.mount_path}/")
+    (volume,) = config.volumes
+    assert config.variables["QA_LORA_RUNS_DIR"].startswith(f"{volume.mount_path}/")
 
 
 def test_what_the_hub_does_not_read_stays_out_of_the_front_matter(config: SpaceConfig) -> None:
     written = front_matter(config)
-    assert written.keys().isdisjoint({"hardware", "storage", "variables", "secrets"})
+    assert written.keys().isdisjoint({"hardware", "volumes", "variables", "secrets"})
     assert "datasets" not in front_matter(config.model_copy(update={"datasets": ()}))
 
 
@@ -93,7 +93,14 @@ def test_writing_puts_a_block_in_front_of_a_plain_readme(
         ({"short_description": "long " * 13}, "short_description"),
         ({"python_version": 3.1}, "python_version"),
         ({"colour": "red"}, "no setting named colour"),
-        ({"storage": {"bucket": "runs", "mount_path": "data"}}, "storage.mount_path"),
+        ({"volumes": [{"source": "runs", "mount_path": "data"}]}, "volumes.0.mount_path"),
+        ({"volumes": [{"source": "r", "mount_path": "/data"}] * 2}, "the same mount_path"),
+        ({"hardware": "t4-smal"}, "such as t4-small"),
+        ({"hardware": "zero-a10g", "python_version": "3.11"}, "runs Python 3.10 and 3.12 only"),
+        ({"sleep_time": 60}, "cpu-basic sleeps after 48 hours"),
+        ({"hardware": "t4-small", "sleep_time": 0}, "-1 for never"),
+        ({"variables": {"A-B": "1"}}, "letters, digits and underscores"),
+        ({"variables": {"HF_TOKEN": "1"}}, "HF_TOKEN is a variable, which everybody can read"),
         ({"title": None}, "title"),
     ],
 )

@@ -17,7 +17,7 @@ from qa_lora.runs import Run
 
 __all__ = ["Keeper"]
 
-FILES = ("config.yaml", "environment.json", "events.jsonl", "label.json")
+FILES = ("config.yaml", "environment.json", "events.jsonl", "label.json", "owner.json")
 FOLDERS = ("checkpoint", "adapter", "evaluations")
 SNAPSHOT = ".backup"
 LAST_SECONDS = 600.0

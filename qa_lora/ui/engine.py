@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lora import runs, turns
+from qa_lora import runs, turns, zero_gpu
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
 from qa_lora.fetching import base_commit, download_of
@@ -106,6 +106,8 @@ class Engine:
             self.device = f"{summary.name}, {summary.precision}".replace("1 cores", "1 core")
             if not summary.name.startswith("CPU"):
                 self.device += f", {summary.memory_bytes / 1e9:.0f} GB"
+            if zero_gpu.active():
+                self.device = f"ZeroGPU to train on; to answer: {self.device}"
             import qa_lora.answering
             import qa_lora.evaluation  # noqa: F401
 

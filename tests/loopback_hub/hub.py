@@ -44,6 +44,8 @@ class Hub:
     repos: dict[tuple[str, str], Repo] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     """What was uploaded outside of git, by SHA-256."""
+    buckets: dict[str, str] = field(default_factory=dict)
+    """From the id of a bucket to its visibility."""
     lock: RLock = field(default_factory=RLock, repr=False)
     _failures: list[Fault] = field(default_factory=list, repr=False)
     _cuts: list[Fault] = field(default_factory=list, repr=False)

@@ -87,6 +87,8 @@ class Handler(BaseHTTPRequestHandler):
             simple[self.path_only]()
         if self.path_only.startswith("/lfs/"):
             writing.receive_large(self, self.path_only.removeprefix("/lfs/"))
+        if self.path_only.startswith("/api/buckets/"):
+            writing.create_bucket(self, self.path_only.removeprefix("/api/buckets/"))
         match = REPO_PATH.match(self.path_only)
         if match is None:
             self.send(404, {"error": "there is nothing here"})

@@ -36,6 +36,16 @@ def create(handler: Handler) -> None:
     handler.send(200, {"url": _url(handler, repo), "name": name, "id": "0" * 24})
 
 
+def create_bucket(handler: Handler, name: str) -> None:
+    """A new bucket, to be mounted into Spaces; nothing can be put in here."""
+    handler.must_write()
+    there = name in handler.hub.buckets
+    if not there:
+        handler.hub.buckets[name] = handler.json().get("visibility", "public")
+    url = f"{handler.hub.address}/buckets/{name}"
+    handler.send(409 if there else 200, {"url": url, "error": "it is there already"})
+
+
 def delete(handler: Handler) -> None:
     """Take a repository away."""
     handler.must_write()
