@@ -123,10 +123,11 @@ class Download:
                 self._fetch(
                     plan, file.name
                 )  # the client finds it here, and lays it into the folder
-            ref = folder.parents[1] / "refs" / BRANCH
-            ref.parent.mkdir(exist_ok=True)
-            with replaced_file(ref) as beside:
-                beside.write_text(plan.commit, "utf-8")
+            if self._commit is None:  # an older state, for the sake of a run, is not the newest
+                ref = folder.parents[1] / "refs" / BRANCH
+                ref.parent.mkdir(exist_ok=True)
+                with replaced_file(ref) as beside:
+                    beside.write_text(plan.commit, "utf-8")
             self._folder = folder
         except QALoRAError as error:
             self._error = error
@@ -221,7 +222,7 @@ def find_here(repo: str, commit: str | None = None) -> Path | None:
 
     Args:
         repo: Its id.
-        commit: The state of it that is wanted; the one that was fetched last if None.
+        commit: The state of it that is wanted; the newest one that was fetched if None.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
