@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from email.utils import parsedate_to_datetime
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Literal, TypeAlias, TypeVar
 
 from qa_lora.errors import first_line
