@@ -215,9 +215,12 @@ def test_another_upload_at_the_same_time_is_not_overwritten(
 
 
 @pytest.mark.parametrize("stage", ["BUILD_ERROR", "NO_APP_FILE", "PAUSED"])
-def test_what_a_space_was_before_is_not_what_became_of_the_upload(hub: Hub, stage: str) -> None:
+def test_what_a_space_was_before_is_not_what_became_of_the_upload(
+    hub: Hub, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import HfApi
 
+    hub.enter(monkeypatch, tmp_path / "home")
     repo = hub.add("space", SPACE, {})
     repo.runtime_stage, repo.upcoming = stage, [stage, stage, "BUILDING", "RUNNING"]
     told: list[str] = []

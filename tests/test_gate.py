@@ -133,13 +133,7 @@ def test_another_sites_page_cannot_act_for_a_visitor(http: Http) -> None:
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        "/gradio_api/file=https://example.org/x",
-        "/gradio_api/file/https://example.org/x",
-        "/gradio_api/proxy=x",
-        "/monitoring/summary",
-    ],
+    "path", ["/gradio_api/file=https://example.org/x", "/gradio_api/proxy=x", "/monitoring/summary"]
 )
 def test_what_the_app_does_not_use_is_closed(http: Http, path: str) -> None:
     assert http("GET", path).status_code == 404

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from qa_lora import runs
+from qa_lora.admission import admit
 from qa_lora.config import TrainConfig
 from qa_lora.errors import RunError, shorten
 from qa_lora.imported import FOLDER, SOURCE, list_imported
@@ -167,7 +168,7 @@ class Access:
         Raises:
             QALoRAError: If the server does not do it.
         """
-        return self.settings.admit(config, self.uploads(), self.runs_dir, is_run)
+        return admit(self.settings, config, self.uploads(), self.runs_dir, is_run)
 
     def check_room(self, *, scoring: Collection[str] = (), new: bool = True) -> None:
         """Refuse one more training or scoring of a visitor who has many, or no disk left.

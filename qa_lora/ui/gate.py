@@ -38,15 +38,7 @@ REMEMBERED = 10_000
 
 PAGES = ("/", "/config", "/config/")
 API = "/gradio_api/"
-CLOSED = (
-    f"{API}proxy=",
-    f"{API}file=http",
-    f"{API}file/",
-    f"{API}vibe",
-    f"{API}undo-vibe",
-    f"{API}dev/",
-    "/monitoring",
-)
+CLOSED = (f"{API}proxy=", f"{API}vibe", f"{API}undo-vibe", f"{API}dev/", "/monitoring")
 """Parts of the web framework that this app does not use."""
 SAFE = {
     b"x-content-type-options": b"nosniff",
@@ -211,7 +203,7 @@ class Gate:
         """
         path, posts = scope["path"], scope["method"] not in ("GET", "HEAD", "OPTIONS")
         limit = BODY_BYTES
-        if path.startswith(CLOSED):
+        if path.startswith(CLOSED) or path.startswith(f"{API}file=http"):
             raise RefusedError(HTTPStatus.NOT_FOUND, "There is nothing here.")
         if caller.cross_site and (posts or path.startswith(API)):
             raise RefusedError(HTTPStatus.FORBIDDEN, "Another site's page cannot act for you here.")
