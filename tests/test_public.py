@@ -287,9 +287,9 @@ def test_a_visitor_has_room_for_so_much(scene: Scene) -> None:
     uploads.mkdir(parents=True)
     with acting_as(bob):
         first = engine.start(TrainConfig(name="first"))
-        for _ in range(2):  # none of them is alive, so none waits
-            engine.start(TrainConfig(name=f"more-{_}"))
-        for run in (first, *runs.list_runs(engine.runs_dir)[:1]):
+        # None of them is alive, so none waits.
+        second, _ = (engine.start(TrainConfig(name=f"more-{i}")) for i in range(2))
+        for run in (first, second):
             processes.note(run.path, os.getpid())
         with pytest.raises(RunError, match="2 of your runs are at work or waiting"):
             engine.start(TrainConfig(name="third"))

@@ -41,10 +41,18 @@ class Access:
 
     def sees(self, folder: Path) -> bool:
         """Whether the visitor may look at a run, or at anything else with an owner."""
-        if not self.settings.public or self.settings.visibility == "all":
-            return True
-        owner = self._owner(folder)
-        return owner is None or owner == self._word()
+        return self._all_is_seen or self.seen_owners()(self._owner(folder))
+
+    def seen_owners(self) -> Callable[[str | None], bool]:
+        """Whose things the visitor may look at: asked once, it tells of many."""
+        if self._all_is_seen:
+            return lambda owner: True
+        word = self._word()
+        return lambda owner: owner is None or owner == word
+
+    @property
+    def _all_is_seen(self) -> bool:
+        return not self.settings.public or self.settings.visibility == "all"
 
     def owns(self, folder: Path) -> bool:
         """Whether the visitor may change it; what is the server's own is changed by nobody."""

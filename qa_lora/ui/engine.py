@@ -97,7 +97,8 @@ class Engine:
 
     def listed(self) -> list[Listed]:
         """The runs that the visitor may see, newest first."""
-        return [item for item in self._runs.all() if self.access.sees(item.run.path)]
+        sees = self.access.seen_owners()
+        return [item for item in self._runs.all() if sees(item.owner)]
 
     def rows(self) -> list[RunSummary]:
         """A row a run, newest first."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from qa_lora import runs, turns
 from qa_lora.errors import RunError
 from qa_lora.labels import LABEL, read_label
+from qa_lora.owners import OWNER, owner_of
 from qa_lora.run_summaries import state_of
 
 __all__ = ["Listed", "RunList"]
@@ -27,6 +28,8 @@ class Listed:
     alive: bool
     title: str = ""
     """What a person called it."""
+    owner: str | None = None
+    """The word of whose it is; None if it is the server's own."""
 
     @property
     def name(self) -> str:
@@ -82,7 +85,7 @@ class RunList:
     def _look_at(self, run: runs.Run) -> Listed:
         """Status and life of a run; the status of one that rests is read once."""
         alive = run.alive()
-        state = state_of(run, runs.EVENTS, runs.CONFIG, LABEL)
+        state = state_of(run, runs.EVENTS, runs.CONFIG, LABEL, OWNER)
         known = self._known.get(run.id)
         if known is not None and known[0] == state and not (alive or known[1].alive):
             return known[1]
@@ -90,6 +93,6 @@ class RunList:
             title = read_label(run.path).title
         except RunError:  # a damaged one is said in the table of runs
             title = ""
-        listed = Listed(run, run.status(), alive, title)
+        listed = Listed(run, run.status(), alive, title, owner_of(run.path))
         self._known[run.id] = state, listed
         return listed
