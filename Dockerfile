@@ -2,7 +2,10 @@
 #
 #   docker build -t qa-lora .                          for CPUs
 #   docker build -t qa-lora --build-arg DEVICE=cuda .  for an NVIDIA GPU
-#   docker run --init -p 127.0.0.1:7860:7860 -v qa-lora:/data qa-lora
+#   docker run --init -e QA_LORA_PUBLIC=0 -p 127.0.0.1:7860:7860 -v qa-lora:/data qa-lora
+#
+# In a container the app cannot know who reaches it and takes everybody for a stranger, with limits;
+# QA_LORA_PUBLIC=0 says that only you do.
 
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim-bookworm

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -89,8 +91,10 @@ def _protect() -> Path | None:
     if os.environ.get("GRADIO_TEMP_DIR"):
         return None
     # A folder of this server's own for uploads, so that old ones can be swept.
-    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="qa-lora-files-")
-    return Path(os.environ["GRADIO_TEMP_DIR"])
+    folder = tempfile.mkdtemp(prefix="qa-lora-files-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    return Path(folder)
 
 
 def _refuse(message: str) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
+
+# Run as a script, it would take the package of whichever checkout is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from qa_lora.config import GROUPS, TrainConfig
 from qa_lora.presets import PRESETS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Literal, TypeAlias, TypeVar
 
 from qa_lora.errors import first_line
@@ -89,11 +90,16 @@ def ask(work: Callable[[], T], *, wait: Callable[[float], object] = time.sleep) 
 
 
 def retry_after(error: Exception) -> float | None:
-    """Seconds after which the Hub says it may be asked again, if it says so."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
+    """Seconds after which the Hub says it may be asked again, if it says so.
+
+    The header holds seconds, or, from a proxy, a date.
+    """
+    said = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "").strip()
+    if said.isascii() and said.isdecimal():
+        return float(said[:9])
     try:
-        return max(0.0, float(headers.get("Retry-After", "")))
-    except ValueError:  # none, or a date, which the Hub does not send
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except (ValueError, OverflowError):  # none, or neither of the two
         return None
 
 

@@ -56,6 +56,8 @@ class Download:
         self._commit = commit
         self._check = check
         self._plan: Plan | None = None
+        self._small = 0
+        """Bytes of the small files, once they are here."""
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._folder: Path | None = None
@@ -72,7 +74,7 @@ class Download:
         plan = self._plan
         if plan is None:
             return 0
-        return self.total if self._folder else sum(file.here for file in plan.large)
+        return self.total if self._folder else self._small + sum(f.here for f in plan.large)
 
     @property
     def ended(self) -> bool:
@@ -115,6 +117,7 @@ class Download:
         try:
             plan = self._plan = ask(lambda: make_plan(self.repo, self._commit), wait=self._pause)
             folder = self._fetch_small(plan)
+            self._small = plan.small_bytes
             if self._check is not None:
                 self._check(folder)
             check_room(plan.repo, plan.large)
@@ -124,9 +127,11 @@ class Download:
                     plan, file.name
                 )  # the client finds it here, and lays it into the folder
             ref = folder.parents[1] / "refs" / BRANCH
-            ref.parent.mkdir(exist_ok=True)
-            with replaced_file(ref) as beside:
-                beside.write_text(plan.commit, "utf-8")
+            # An older state, fetched for a run that was trained on it, does not replace the newest.
+            if self._commit is None or not ref.exists():
+                ref.parent.mkdir(exist_ok=True)
+                with replaced_file(ref) as beside:
+                    beside.write_text(plan.commit, "utf-8")
             self._folder = folder
         except QALoRAError as error:
             self._error = error
@@ -221,7 +226,7 @@ def find_here(repo: str, commit: str | None = None) -> Path | None:
 
     Args:
         repo: Its id.
-        commit: The state of it that is wanted; the one that was fetched last if None.
+        commit: The state of it that is wanted; the newest that was fetched if None.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError

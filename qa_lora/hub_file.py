@@ -98,18 +98,20 @@ def fetch_large(file: LargeFile, stop: threading.Event) -> None:
         while (have := file.here) < file.size:
             try:
                 _fetch_rest(file, have, stop)
-            except Exception as error:
-                if isinstance(error, DownloadStoppedError) or not _passes(error):
+                error: Exception = _nothing_came(file)
+            except Exception as raised:
+                if isinstance(raised, DownloadStoppedError) or not _passes(raised):
                     raise
-                if file.here > have:  # it was cut, but it got on
-                    waits = iter(WAITS)
-                    continue
-                seconds = next(waits, None)
-                if seconds is None:
-                    raise
-                asked_for = retry_after(error)
-                if stop.wait(seconds if asked_for is None else asked_for):
-                    raise DownloadStoppedError(file.repo) from None
+                error = raised
+            if file.here > have:  # it may have been cut, but it got on
+                waits = iter(WAITS)
+                continue
+            seconds = next(waits, None)
+            if seconds is None:
+                raise error
+            asked_for = retry_after(error)
+            if stop.wait(seconds if asked_for is None else asked_for):
+                raise DownloadStoppedError(file.repo) from None
         _check(file, stop)
         file.part.replace(file.blob)
 
@@ -138,6 +140,10 @@ def _fetch_rest(file: LargeFile, have: int, stop: threading.Event) -> None:
                     raise DownloadStoppedError(file.repo)
                 while piece:  # an unbuffered file may take less
                     piece = piece[part.write(piece) :]
+
+
+def _nothing_came(file: LargeFile) -> ModelError:
+    return ModelError(f"The Hub sends nothing of {file.name} of {file.repo}.", "Try again later.")
 
 
 def _passes(error: Exception) -> bool:

@@ -200,9 +200,7 @@ def _steps(
             grad_norm=grad_norm,
             tokens_per_second=sum(t for t, _ in speed) / sum(s for _, s in speed),
             elapsed_seconds=progress.elapsed_seconds,
-            eta_seconds=progress.elapsed_seconds
-            / progress.step
-            * (run.total_steps - progress.step),
+            eta_seconds=_left(run, config),
             peak_memory_bytes=peak_memory_bytes(run.accelerator.device),
         )
         is_last = progress.step == run.total_steps
@@ -230,6 +228,14 @@ def _steps(
         if is_over and not is_last:
             return "early_stopped"
     return "completed"
+
+
+def _left(run: Session, config: TrainConfig) -> float:
+    """Seconds until the last step at the speed so far, or until the minutes are over."""
+    elapsed, step = run.progress.elapsed_seconds, run.progress.step
+    left = elapsed / step * (run.total_steps - step)
+    most = 60 * config.max_minutes
+    return min(left, max(0.0, most - elapsed)) if most else left
 
 
 def _late(run: Session, config: TrainConfig) -> bool:

@@ -6,26 +6,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import platform
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from qa_lora import distributed, event_log, runs, turns
 from qa_lora.backup.keeper import Keeper
-from qa_lora.catalog import HUB_ID, POCKET
 from qa_lora.config import TrainConfig
+from qa_lora.environment import write_environment
 from qa_lora.errors import QALoRAError, TrainingError, first_line
 from qa_lora.events import (
     BackedUp,
@@ -38,17 +30,13 @@ from qa_lora.events import (
     Scoring,
     Started,
 )
-from qa_lora.fetching import base_commit
-from qa_lora.files import replaced_file
-from qa_lora.hub_downloads import commit_of
+from qa_lora.interrupts import Signals
 from qa_lora.recovery import rewind
 from qa_lora.runs import Run
 from qa_lora.secrets import guard_output
 from qa_lora.threads import wait_politely
 
 __all__ = ["execute", "score", "train", "wait_for_turn"]
-
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "rouge-score")
 
 
 def train(config: TrainConfig, runs_dir: str | Path | None = None) -> Iterator[Event]:
@@ -97,7 +85,7 @@ def execute(run: Run, *, resume: bool = False, seconds: float | None = None) -> 
         yield recovered
     keeper: Keeper | None = None
     try:
-        with _Signals() as signals:
+        with Signals() as signals:
             goes_on = distributed.from_first(lambda: resume and run.has_checkpoint())
             # Whoever asks for pieces keeps the backup, so that no GPU waits for it.
             keeper = Keeper.of(run) if distributed.is_first() and not in_pieces else None
@@ -167,7 +155,7 @@ def _write(run: Run, event: Event) -> None:
         # What followed did not happen: the log tells one story.
         event_log.truncate(run.events_path, event.step)
     if isinstance(event, Started):
-        _write_environment(run, event)
+        write_environment(run, event)
     event_log.append(run.events_path, event)
 
 
@@ -202,7 +190,7 @@ def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -
         RunError: If another process works on it, or the folder cannot be written.
     """
     run.claim()
-    with _Signals() as signals:
+    with Signals() as signals:
         came = turns.wait(
             run.path,
             cancelled=lambda: signals.received or run.stop_requested(),
@@ -218,7 +206,7 @@ def wait_for_turn(run: Run, moved: Callable[[int], None] = lambda place: None) -
 def _train_and_score(
     run: Run,
     resume: bool,
-    signals: _Signals,
+    signals: Signals,
     should_pause: Callable[[], bool],
     *,
     scored: bool,
@@ -284,78 +272,6 @@ def _explain(error: Exception, run: Run) -> Failed:
         f"{first_line(error)}.",
         hint="worker.log in the run's folder says where it happened.",
     )
-
-
-def _write_environment(run: Run, started: Started) -> None:
-    values: dict[str, Any] = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": started.device,
-        "precision": started.precision,
-        "packages": {name: _version(name) for name in PACKAGES},
-        **_sources(run),
-        "test_fingerprint": started.test_fingerprint,
-        "rows": {
-            "train": started.train_rows,
-            "validation": started.validation_rows,
-            "test": started.test_rows,
-        },
-    }
-    with replaced_file(run.path / "environment.json") as file:
-        file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-
-
-def _sources(run: Run) -> dict[str, Any]:
-    """What came from the Hub, by the commit that was fetched."""
-    config = run.config()
-    from qa_lora.data.hub_tables import commits_of
-
-    commit = None
-    if config.model != POCKET and HUB_ID.fullmatch(config.model):
-        commit = base_commit(run.path) or commit_of(config.model)
-    data = commits_of(config.data)
-    return {
-        **({"base": {"model": config.model, "commit": commit}} if commit else {}),
-        **({"data": data} if data else {}),
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-class _Signals:
-    """Notes SIGTERM, Ctrl-C and a closed terminal instead of dying, while the block lasts."""
-
-    def __init__(self) -> None:
-        self.received = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
-                # Whoever ignores one, as nohup does, has a reason.
-                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        # A launcher of many processes passes Ctrl-C on to those that had it from the terminal.
-        again = self.received and distributed.count() == 1
-        if again and number == signal.SIGINT:
-            raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step
-        self.received = True
-        if number == signal.SIGINT and distributed.is_first():
-            with suppress(OSError):  # not sys.stderr, which may be in the middle of a line
-                os.write(2, b"\nStopping after this step; Ctrl-C again does not wait.\n")
 
 
 def main(arguments: list[str]) -> int:

@@ -205,7 +205,7 @@ def _gather(run: Run) -> bool:
 def _ask(run: Run, piece: Callable[[str, float], Outcome], whole: int) -> Outcome:
     """One piece, asked for again when that may help; if it does not, the log says why."""
     from qa_lora import event_log
-    from qa_lora.events import Failed
+    from qa_lora.events import Failed, Finished
 
     tries = 0
     while True:
@@ -222,12 +222,26 @@ def _ask(run: Run, piece: Callable[[str, float], Outcome], whole: int) -> Outcom
                 continue  # it was cut off; what it saved before is kept
             tries += 1
             final = any(word in str(getattr(error, "title", "")).lower() for word in _FINAL)
-            if not final and tries < TRIES and not run.stop_requested():
-                time.sleep(WAIT_SECONDS)
+            if not final and tries < TRIES and _wait(run):
                 continue
-            event_log.append(run.events_path, Failed(max(after, 0), *_in_words(error, after)))
+            trained = isinstance(event_log.last_word(run.events_path), Finished)
+            if run.stop_requested():
+                if not trained:
+                    stopped = Finished(max(after, 0), "stopped", None, None, 0.0, 0.0)
+                    event_log.append(run.events_path, stopped)
+                return "ended"
+            failed = Failed(max(after, 0), *_in_words(error, after, trained))
+            event_log.append(run.events_path, failed)
             return "failed"
         return outcome
+
+
+def _wait(run: Run) -> bool:
+    """Wait before a GPU is asked for again; false as soon as the run is to stop."""
+    ends = time.monotonic() + WAIT_SECONDS
+    while not (stopping := run.stop_requested()) and time.monotonic() < ends:
+        time.sleep(min(0.5, WAIT_SECONDS))
+    return not stopping
 
 
 def _train_piece(folder: str, seconds: float) -> Outcome:
@@ -273,13 +287,17 @@ def _saved(run: Run) -> int:
         return -1
 
 
-def _in_words(error: Exception, step: int) -> tuple[str, str]:
+def _in_words(error: Exception, step: int, trained: bool) -> tuple[str, str]:
     said = re.sub(r"<[^>]*>", "", first_line(error))
     later = (
         f"Resume the run later; it goes on from step {step}."
         if step >= 0
         else "Start it again later."
     )
+    if trained:
+        later = "The training is done: score it on the Evaluate tab."
+    if "aborted" in said and trained:
+        return "The GPU was taken away before the held-out questions were scored.", later
     if "aborted" in said:
         return (
             "The GPU was taken away before the training had saved a step.",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from qa_lora.serving import ServerSettings
 from qa_lora.spaces.config import SpaceConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +68,11 @@ def test_compose_files_are_of_this_image() -> None:
     assert service["init"] is True
     assert [v.split(":")[1] for v in service["volumes"]] == lines("VOLUME")
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    # Who is alone on this machine is limited by nothing; anybody else is.
+    (address,) = re.findall(r"GRADIO_SERVER_NAME=(\S+)", TEXT)
+    alone = ServerSettings.from_environment(service["environment"], address)
+    assert not alone.public and not alone.max_steps and not alone.models
+    assert ServerSettings.from_environment({}, address).public
     cuda = yaml.safe_load((ROOT / "compose.cuda.yaml").read_text("utf-8"))["services"]["qa-lora"]
     assert cuda["build"]["args"]["DEVICE"] == "cuda"
     assert "cuda)" in TEXT

@@ -15,7 +15,9 @@ import yaml
 from qa_lora.errors import ConfigError
 from qa_lora.spaces.config import SpaceConfig
 from qa_lora.spaces.content import MANIFEST, find_checkout, read_content
+from qa_lora.spaces.refusals import DeployError
 from qa_lora.spaces.requirements import ZERO_GPU_TORCH_PIN, space_requirements
+from qa_lora.spaces.waiting import wait_until_running
 from tests import forked
 from tests.loopback_hub import READ_ONLY_TOKEN, TOKEN, USER, Hub
 
@@ -141,13 +143,16 @@ def test_an_update_changes_what_differs_and_no_more(
     assert states["requirements.txt"] == "changed"
     assert {(c["what"], c["name"]) for c in shown["changes"]} == {
         ("hardware", "hardware"), ("sleep_time", "sleep_time"), ("variable", "QA_LORA_RUNS_DIR"),
+        # No longer in the file; what was set by hand stays.
+        ("variable", "HF_HOME"), ("variable", "GRADIO_SERVER_NAME"),
+        ("variable", "GRADIO_ANALYTICS_ENABLED"),
     }  # fmt: skip
 
     done = deploy()
     assert done.returncode == 0, done.stderr
     assert "cpu-basic -> t4-small" in done.stdout
     assert (repo.hardware, repo.sleep_time) == ("t4-small", 900)
-    assert repo.variables["QA_LORA_RUNS_DIR"] == "/data" and repo.variables["MINE"] == "1"
+    assert repo.variables == {"QA_LORA_RUNS_DIR": "/data", "MINE": "1"}
     assert "notes.txt" in repo.files and "qa_lora/new.py" in repo.files
     assert "qa_lora/ui/style.css" not in repo.files
 
@@ -176,12 +181,67 @@ def test_without_volumes_nothing_points_there(hub: Hub, deploy: Deploy) -> None:
     assert "runs are lost when the Space restarts" in done.stdout
 
 
+def test_what_deploying_had_set_goes_with_what_it_was_for(hub: Hub, deploy: Deploy) -> None:
+    assert deploy("--no-wait").returncode == 0
+    repo = hub.repo("space", SPACE)
+    repo.variables["MINE"] = "/data/mine"  # by hand
+    done = deploy("--no-volumes", "--no-wait")
+    assert done.returncode == 0, done.stderr
+    assert "QA_LORA_RUNS_DIR: /data/runs -> none" in done.stdout
+    assert set(repo.variables) == {"GRADIO_ANALYTICS_ENABLED", "GRADIO_SERVER_NAME", "MINE"}
+    assert repo.volumes == []
+    assert "-> none" not in deploy("--no-volumes", "--dry-run").stdout
+
+
+def test_a_volume_that_shall_be_read_only_is_mounted_anew(
+    hub: Hub, deploy: Deploy, checkout: Path
+) -> None:
+    assert deploy("--no-wait").returncode == 0
+    bucket = {"type": "bucket", "source": "qa-lora-runs", "mount_path": "/data"}
+    settings(checkout, volumes=[{**bucket, "read_only": True}])
+    done = deploy("--no-wait")
+    assert done.returncode == 0 and "at /data (read-only)" in done.stdout
+    assert "volumes" not in deploy("--dry-run").stdout
+
+
+def test_another_upload_at_the_same_time_is_not_overwritten(
+    hub: Hub, deploy: Deploy, checkout: Path
+) -> None:
+    assert deploy("--no-wait").returncode == 0
+    (checkout / "qa_lora" / "new.py").write_text("")
+    hub.fail("commit/main", 412)
+    done = deploy("--no-wait")
+    assert done.returncode == 2 and "something else is changing it" in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["BUILD_ERROR", "NO_APP_FILE", "PAUSED"])
+def test_what_a_space_was_before_is_not_what_became_of_the_upload(
+    hub: Hub, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    hub.enter(monkeypatch, tmp_path / "home")
+    repo = hub.add("space", SPACE, {})
+    repo.runtime_stage, repo.upcoming = stage, [stage, stage, "BUILDING", "RUNNING"]
+    told: list[str] = []
+    api = HfApi(hub.address, token=TOKEN)
+    for before in (None, "0" * 40):
+        repo.upcoming = [stage, stage, "BUILDING", "RUNNING"]
+        said = wait_until_running(
+            api, SPACE, commit=repo.sha, before=before, poll_seconds=0.0, tell=told.append
+        )
+        assert said == "RUNNING"
+    repo.upcoming = [stage]  # it stays
+    with pytest.raises(DeployError):
+        wait_until_running(api, SPACE, commit=repo.sha, before=None, poll_seconds=0.0)
+
+
 @pytest.mark.parametrize(
     ("stages", "logs", "words"),
     [
         (["BUILDING", "BUILD_ERROR"], "build", "could not be built"),
         (["BUILDING", "RUNNING_APP_STARTING", "RUNTIME_ERROR"], "run", "its app ended with"),
-        (["CONFIG_ERROR"], "run", "mistake in its configuration"),
+        (["BUILDING", "CONFIG_ERROR"], "run", "mistake in its configuration"),
     ],
 )
 def test_a_space_that_does_not_come_up_says_why(

@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +22,7 @@ import pytest
 from qa_lora import processes, runs
 from qa_lora.config import TrainConfig
 from qa_lora.errors import RunError
-from qa_lora.owners import OWNER, owner_of, owner_word
+from qa_lora.owners import OWNER, owner_of, owner_word, write_owner
 from qa_lora.report import save_report
 from qa_lora.serving import PUBLIC_DEFAULTS, ServerSettings
 from qa_lora.votes import Vote, add_vote
@@ -284,9 +287,9 @@ def test_a_visitor_has_room_for_so_much(scene: Scene) -> None:
     uploads.mkdir(parents=True)
     with acting_as(bob):
         first = engine.start(TrainConfig(name="first"))
-        for _ in range(2):  # none of them is alive, so none waits
-            engine.start(TrainConfig(name=f"more-{_}"))
-        for run in (first, *runs.list_runs(engine.runs_dir)[:1]):
+        # None of them is alive, so none waits.
+        second, _ = (engine.start(TrainConfig(name=f"more-{i}")) for i in range(2))
+        for run in (first, second):
             processes.note(run.path, os.getpid())
         with pytest.raises(RunError, match="2 of your runs are at work or waiting"):
             engine.start(TrainConfig(name="third"))
@@ -303,23 +306,65 @@ def test_a_visitor_has_room_for_so_much(scene: Scene) -> None:
             runs.create(TrainConfig(name=f"x{i}"), engine.runs_dir, bob.word)
         with pytest.raises(RunError, match="You have 20 runs here"):
             engine.start(TrainConfig(name="last"))
+        engine.deleted.delete(first.id)
+        runs.create(TrainConfig(name="one more"), engine.runs_dir, bob.word)
+        with pytest.raises(RunError, match="You have 20 runs here"):  # the trash makes no more
+            engine.deleted.restore(first.id)
     with acting_as(Visitor(scene.ann.word)):
         assert engine.start(TrainConfig(name="hers"))
 
 
-def test_a_run_that_takes_too_much_is_stopped_and_then_ended(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended: list[Path] = []
-    monkeypatch.setattr(processes, "end", ended.append)
+def test_a_run_that_takes_too_much_is_stopped_and_then_ended(scene: Scene) -> None:
     guard, run = Guard(scene.place.engine), scene.anns
-    processes.note(run.path, os.getpid())
+    with subprocess.Popen(["sleep", "1000"]) as worker:
+        processes.note(run.path, worker.pid)
+        scene.place.engine.forget_list()
+        guard.look(0.0)
+        assert not run.stop_requested()
+        with (run.path / "worker.log").open("wb") as file:
+            file.truncate(501_000_000)
+        guard.look(44 * 60.0)
+        assert run.stop_requested() and worker.poll() is None
+        guard.look(46 * 60.0)
+        assert worker.wait() == -signal.SIGKILL
+
+
+def test_a_run_that_is_a_thread_of_the_app_does_not_end_the_app(scene: Scene) -> None:
+    guard, run = Guard(scene.place.engine), scene.anns
+    processes.note(run.path, os.getpid())  # as on ZeroGPU
     scene.place.engine.forget_list()
-    guard.look(0.0)
-    assert not run.stop_requested()
-    with (run.path / "worker.log").open("wb") as file:
-        file.truncate(501_000_000)
-    guard.look(44 * 60.0)
-    assert run.stop_requested() and not ended
-    guard.look(46 * 60.0)
-    assert ended == [run.path]
+    for minutes in (0, 46, 47):
+        guard.look(minutes * 60.0)
+    assert run.stop_requested()
+
+
+def test_no_name_of_a_folder_leads_into_another_visitors_run(scene: Scene) -> None:
+    engine = scene.place.engine
+    runs_dir, hers, shared = engine.runs_dir, scene.anns, scene.shared
+    with acting_as(Visitor(scene.bob.word)):
+        for name in (
+            hers.id, f"{hers.id}/adapter", f"./{hers.id}/adapter", f"{shared.id}/../{hers.id}/adapter",
+            str(hers.adapter), str(runs_dir), ".", "/etc", "~", "~nobody-here/x", "x" * 5000, "a\0b",
+        ):  # fmt: skip
+            with pytest.raises(RunError):
+                engine.answerer(shared, [name])
+        engine.access.check_name(shared.id)
+        engine.access.check_name(str(shared.adapter))
+    with acting_as(Visitor(scene.ann.word)):
+        engine.access.check_name(f"{hers.id}/adapter")
+        engine.deleted.delete(hers.id)
+        with pytest.raises(RunError):
+            engine.access.check_name(f".trash/{hers.id}/adapter")
+
+
+def test_a_name_that_is_used_again_belongs_to_whoever_used_it_last(scene: Scene) -> None:
+    access = scene.place.engine.access
+    folder = scene.place.engine.runs_dir / "again"
+    for who, other in ((scene.ann, scene.bob), (scene.bob, scene.ann)):
+        folder.mkdir()
+        write_owner(folder, who.word)
+        with acting_as(Visitor(who.word)):
+            assert access.owns(folder)
+        with acting_as(Visitor(other.word)):
+            assert not access.sees(folder)
+        shutil.rmtree(folder)

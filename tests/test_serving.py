@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from qa_lora.admission import CEILINGS, check_answers, rows_to_score
+from qa_lora.admission import admit as admit_training
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError, DataError, ModelError, QALoRAError
 from qa_lora.owners import disk_bytes, owner_of, owner_word, write_owner
-from qa_lora.serving import CEILINGS, PUBLIC_DEFAULTS, ServerSettings, is_loopback, variable
+from qa_lora.serving import PUBLIC_DEFAULTS, ServerSettings, is_loopback, variable
 
 ROOT = Path(__file__).parents[1]
 LAPTOP, ANYWHERE = "127.0.0.1", "0.0.0.0"
@@ -27,8 +29,12 @@ def admit(tmp_path: Path) -> Any:
 
     def admitted(serving: ServerSettings | None = None, **values: Any) -> TrainConfig:
         public = serving or settings()
-        return public.admit(
-            TrainConfig.build(**values), tmp_path / "mine", tmp_path / "runs", "my-run".__eq__
+        return admit_training(
+            public,
+            TrainConfig.build(**values),
+            tmp_path / "mine",
+            tmp_path / "runs",
+            "my-run".__eq__,
         )
 
     return admitted
@@ -172,15 +178,15 @@ def test_a_training_goes_on_from_what_the_visitor_may_see(admit: Any, tmp_path: 
 
 
 def test_answers_and_evaluations_have_their_most() -> None:
-    settings().check_answers(512, 8)
-    ServerSettings().check_answers(8192, 64)
+    check_answers(settings(), 512, 8)
+    check_answers(ServerSettings(), 8192, 64)
     for tokens, beams in ((513, 1), (1, 9)):
         with pytest.raises(ConfigError, match="at most"):
-            settings().check_answers(tokens, beams)
-    assert settings().rows_to_score(None) == settings().rows_to_score(500) == 500
-    assert ServerSettings().rows_to_score(None) is None
+            check_answers(settings(), tokens, beams)
+    assert rows_to_score(settings(), None) == rows_to_score(settings(), 500) == 500
+    assert rows_to_score(ServerSettings(), None) is None
     with pytest.raises(ConfigError, match="at most 500 questions"):
-        settings().rows_to_score(501)
+        rows_to_score(settings(), 501)
 
 
 def test_an_owner_is_a_hash_that_survives_and_a_damaged_one_is_nobody(tmp_path: Path) -> None:

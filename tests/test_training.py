@@ -441,9 +441,11 @@ def test_early_stopping_ends_a_training_that_gets_no_better(
 
 def test_a_training_ends_when_its_minutes_are_over(config: TrainConfig, tmp_path: Path) -> None:
     late = changed(config, max_minutes=1e-9, max_steps=20, evaluate_every=7)
-    finished = list(train(late, tmp_path))[-1]
+    told = list(train(late, tmp_path))
+    finished = told[-1]
     assert isinstance(finished, Finished)
     assert (finished.reason, finished.step) == ("out_of_time", 1)
+    assert [event.eta_seconds for event in told if isinstance(event, Step)] == [0.0]
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
     assert finished.validation_loss is not None
     # Killed after its last checkpoint, it has no more time than before.

@@ -176,6 +176,44 @@ def test_no_gpu_is_the_last_word_and_the_run_can_go_on(
     assert len(asked) == tries and run.can_resume()
 
 
+def test_a_stop_while_no_gpu_is_free_stops(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs.create(config, tmp_path)
+    forked.exit_code(one_piece, str(run.path))
+    asked = []
+
+    def refuse(*args: object) -> None:
+        asked.append(args)
+        runs.stop(run)
+        raise RefusedError("No GPU was available", "ZeroGPU client error")
+
+    monkeypatch.setattr(zero_gpu, "_call", refuse)
+    monkeypatch.setattr(zero_gpu, "WAIT_SECONDS", 1e9)
+    zero_gpu.drive(run, seconds=CALL)
+    last = run.events()[-1]
+    assert isinstance(last, Finished) and (last.reason, last.step) == ("stopped", 1)
+    assert len(asked) == 1 and run.status() == "stopped" and run.can_resume()
+
+
+def test_a_scoring_that_gets_no_gpu_does_not_tell_of_the_training(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs.create(config, tmp_path)
+
+    def call(function: object, args: tuple[str, float], seconds: int) -> str:
+        if function == zero_gpu._train_piece:
+            return zero_gpu._train_piece(*args)
+        raise RefusedError("GPU task aborted", "ZeroGPU worker error")
+
+    monkeypatch.setattr(zero_gpu, "_call", call)
+    monkeypatch.setattr(zero_gpu, "WAIT_SECONDS", 0.0)
+    zero_gpu.drive(run, seconds=CALL)
+    last = run.events()[-1]
+    assert isinstance(last, Failed) and "before the held-out questions were scored" in last.error
+    assert "training is done" in last.hint and run.has_adapter()
+
+
 def test_a_call_that_is_cut_off_goes_on_if_it_saved_something(
     config: TrainConfig, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

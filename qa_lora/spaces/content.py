@@ -14,12 +14,20 @@ from qa_lora.spaces.card import space_readme
 from qa_lora.spaces.config import SpaceConfig
 from qa_lora.spaces.requirements import space_requirements
 
-__all__ = ["MANIFEST", "Content", "SpaceFile", "find_checkout", "listed_in", "read_content"]
+__all__ = [
+    "MANIFEST",
+    "Content",
+    "Manifest",
+    "SpaceFile",
+    "find_checkout",
+    "read_content",
+    "read_manifest",
+]
 
 PACKAGE = "qa_lora"
 CONFIG = "spaces_config.yaml"
 MANIFEST = ".qa-lora-space.json"
-"""File of a Space that says that it is one of this project, and which files deploying put there."""
+"""File of a Space that says that it is one of this project, and what deploying put there."""
 
 _NEEDED = ("app.py", "requirements.txt", "LICENSE", CONFIG)
 
@@ -50,6 +58,14 @@ class Content:
 
     def paths(self) -> set[str]:
         return {file.path for file in self.files}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What deploying put into a Space: it takes that away again, and nothing else."""
+
+    files: frozenset[str] = frozenset()
+    variables: frozenset[str] = frozenset()
 
 
 def find_checkout(start: Path | None = None) -> Path:
@@ -96,19 +112,21 @@ def read_content(root: Path, config: SpaceConfig) -> Content:
     manifest = {
         "project": "qa-lora",
         "version": qa_lora.__version__,
+        "variables": sorted(config.variables),
         "files": [file.path for file in files],
     }
     files.insert(0, SpaceFile(MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode()))
     return Content(tuple(files), tuple(untracked))
 
 
-def listed_in(manifest: bytes) -> set[str] | None:
-    """The files that a manifest lists; None if it is not one of this project."""
+def read_manifest(manifest: bytes) -> Manifest | None:
+    """What a manifest lists; None if it is not one of this project."""
     try:
         values: Any = json.loads(manifest)
         if values["project"] != "qa-lora":
             return None
-        return {str(path) for path in values["files"]}
+        files, variables = values["files"], values.get("variables", ())
+        return Manifest(frozenset(map(str, files)), frozenset(map(str, variables)))
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -110,7 +110,11 @@ def _change(
             continue  # is asked for together with the hardware
         tell(f"Setting {change.name} to {change.after or 'none'}.")
         with explained(f"{change.name} of the Space {plan.space_id} cannot be changed"):
-            if change.what == "hardware":
+            if change.what == "variable" and change.after is not None:
+                api.add_space_variable(plan.space_id, change.name, change.after)
+            elif change.what == "variable":
+                api.delete_space_variable(plan.space_id, change.name)
+            elif change.what == "hardware":
                 api.request_space_hardware(
                     plan.space_id,
                     config.hardware,  # type: ignore[arg-type]
@@ -119,8 +123,6 @@ def _change(
             elif change.what == "sleep_time":
                 assert config.sleep_time is not None
                 api.set_space_sleep_time(plan.space_id, config.sleep_time)
-            elif change.what == "variable":
-                api.add_space_variable(plan.space_id, change.name, change.after)
             elif volumes:
                 api.set_space_volumes(plan.space_id, volumes)
             else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from qa_lora.spaces.config import SpaceConfig
-from qa_lora.spaces.content import MANIFEST, Content, listed_in
+from qa_lora.spaces.content import MANIFEST, Content, Manifest, read_manifest
 from qa_lora.spaces.refusals import DeployError, explained
 
 if TYPE_CHECKING:
@@ -19,19 +19,20 @@ __all__ = ["Change", "PlannedFile", "PlannedSecret", "SpacePlan", "make_plan", "
 _EMPTY = {".gitattributes", "README.md"}
 """What the Hub itself puts into a new Space; a first upload that failed leaves no more."""
 
-_Mount: TypeAlias = tuple[str, str, str]
-"""Type, source and path of a volume."""
+_Mount: TypeAlias = tuple[str, str, str, bool]
+"""Type, source and path of a volume, and whether it is a bucket that is only read."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One setting of the Space that will be another one."""
+    """One setting of the Space that will be another one, or none."""
 
     what: Literal["hardware", "sleep_time", "variable", "volumes"]
     name: str
     before: str | None
     """None where there was none, or it is not known."""
-    after: str
+    after: str | None
+    """None where there is to be none."""
 
 
 @dataclass(frozen=True)
@@ -143,21 +144,22 @@ def make_plan(
         return SpacePlan(
             exists=False,
             private=not public,
-            changes=tuple(_changes(config, owner, SpaceRuntime({"stage": "NO_APP_FILE"}), {})),
+            changes=tuple(_changes(config, owner, SpaceRuntime({"stage": "NO_APP_FILE"}), {}, ())),
             secrets=secrets,
             files=tuple(PlannedFile(file.path, file.size, "new") for file in content.files),
             notes=tuple(notes),
             **shared,
         )
     with explained(f"The Space {space_id} cannot be read"):
-        listed = _manifest(api, space_id, info.sha)
+        manifest = _manifest(api, space_id, info.sha)
         there = _tree(api, space_id, info.sha)
-        if listed is None and not update and not _EMPTY.issuperset(there):
+        if manifest is None and not update and not _EMPTY.issuperset(there):
             raise DeployError(
                 f"There is a Space {space_id} already, and it was not deployed by QA LoRA.",
                 "Choose another name, or take it over with --update; its other files stay.",
             )
         runtime = api.get_space_runtime(space_id)
+        before = manifest or Manifest()
         variables = {k: v.value for k, v in api.get_space_variables(space_id).items()}
         secrets = _secrets(config, set(api.get_space_secrets(space_id)), api, environment)
     if public and info.private:
@@ -165,9 +167,9 @@ def make_plan(
     return SpacePlan(
         exists=True,
         private=bool(info.private),
-        changes=tuple(_changes(config, owner, runtime, variables)),
+        changes=tuple(_changes(config, owner, runtime, variables, before.variables)),
         secrets=secrets,
-        files=_compare(there, content, listed or set()),
+        files=_compare(there, content, before.files),
         notes=tuple(notes),
         head=info.sha,
         **shared,
@@ -202,12 +204,16 @@ def _secrets(
 
 
 def _changes(
-    config: SpaceConfig, owner: str, runtime: Any, variables: Mapping[str, str]
+    config: SpaceConfig,
+    owner: str,
+    runtime: Any,
+    variables: Mapping[str, str],
+    deployed: Collection[str],
 ) -> list[Change]:
     changes = []
-    before = runtime.requested_hardware or runtime.hardware
-    if before != config.hardware:
-        changes.append(Change("hardware", "hardware", _text(before), config.hardware))
+    hardware = runtime.requested_hardware or runtime.hardware
+    if hardware != config.hardware:
+        changes.append(Change("hardware", "hardware", _text(hardware), config.hardware))
     if config.sleep_time is not None and runtime.sleep_time != config.sleep_time:
         changes.append(
             Change("sleep_time", "sleep_time", _text(runtime.sleep_time), str(config.sleep_time))
@@ -217,23 +223,39 @@ def _changes(
         for name, value in config.variables.items()
         if variables.get(name) != value
     ]
-    mounted: set[_Mount] = {(v.type, v.source, v.mount_path) for v in runtime.volumes or []}
-    wanted: set[_Mount] = {(v.type, v.source_for(owner), v.mount_path) for v in config.volumes}
+    # One that deploying had set, such as the place of the runs on a volume that is gone.
+    changes += [
+        Change("variable", name, value, None)
+        for name, value in variables.items()
+        if name in deployed and name not in config.variables
+    ]
+    mounted = {_mount(volume, volume.source) for volume in runtime.volumes or []}
+    wanted = {_mount(volume, volume.source_for(owner)) for volume in config.volumes}
     if mounted != wanted:
-        changes.append(Change("volumes", "volumes", _mounts(mounted) or None, _mounts(wanted)))
+        before, after = _mounts(mounted) or None, _mounts(wanted) or None
+        changes.append(Change("volumes", "volumes", before, after))
     return changes
 
 
+def _mount(volume: Any, source: str) -> _Mount:
+    kind = str(getattr(volume.type, "value", volume.type))
+    # Repositories are read-only, whatever the Hub says of them.
+    return kind, source, volume.mount_path, kind == "bucket" and bool(volume.read_only)
+
+
 def _mounts(volumes: set[_Mount]) -> str:
-    return ", ".join(f"{kind} {source} at {path}" for kind, source, path in sorted(volumes))
+    return ", ".join(
+        f"{kind} {source} at {path}{' (read-only)' if read_only else ''}"
+        for kind, source, path, read_only in sorted(volumes)
+    )
 
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(getattr(value, "value", value))
 
 
-def _manifest(api: HfApi, space_id: str, revision: str | None) -> set[str] | None:
-    """The files that deploying put into a Space; None if it never did."""
+def _manifest(api: HfApi, space_id: str, revision: str | None) -> Manifest | None:
+    """What deploying put into a Space; None if it never did."""
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
@@ -246,7 +268,7 @@ def _manifest(api: HfApi, space_id: str, revision: str | None) -> set[str] | Non
             )
         except EntryNotFoundError:
             return None
-        return listed_in(Path(path).read_bytes())
+        return read_manifest(Path(path).read_bytes())
 
 
 def _tree(api: HfApi, space_id: str, revision: str | None) -> dict[str, Any]:
@@ -258,7 +280,7 @@ def _tree(api: HfApi, space_id: str, revision: str | None) -> dict[str, Any]:
 
 
 def _compare(
-    there: Mapping[str, Any], content: Content, listed: set[str]
+    there: Mapping[str, Any], content: Content, listed: Collection[str]
 ) -> tuple[PlannedFile, ...]:
     files = []
     for file in content.files:
@@ -268,7 +290,7 @@ def _compare(
             state = "same" if _same(old, file.data) else "changed"
         files.append(PlannedFile(file.path, file.size, state))
     # Only what deploying itself put there.
-    gone = (listed & set(there)) - content.paths()
+    gone = set(there).intersection(listed) - content.paths()
     return (*files, *(PlannedFile(path, there[path].size, "deleted") for path in sorted(gone)))
 
 

@@ -84,7 +84,7 @@ def _refusal(doing: str, status: int, said: str, error: Exception) -> DeployErro
             f"{doing}: the Hub has no such user, organization or Space{words}.",
             "Check --space-id, and that the login may see it.",
         )
-    if status == 409:
+    if status in (409, 412):  # 412: it has another commit than the one it was compared with
         return DeployError(
             f"{doing}: something else is changing it or has its name{words}.",
             "Run the command again in a moment.",

@@ -20,7 +20,7 @@ __all__ = ["wait_until_running"]
 _COMING = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
 _RESTING = ("PAUSED", "STOPPED", "SLEEPING")
 _GRACE_LOOKS = 10
-"""A Space that ran before still says so for a moment after an upload."""
+"""A Space is for a moment after an upload what it was before: running, broken, or empty."""
 _LOG_LINES = 8
 _ATTEMPTS = 5
 
@@ -54,7 +54,7 @@ def wait_until_running(
     """
     ends = time.monotonic() + timeout
     stage, looks, failures = "", 0, 0
-    changed = commit is not None and before is not None and commit != before
+    changed = commit is not None and commit != before
     while True:
         try:
             with explained(f"The Space {space_id} cannot be watched"):
@@ -74,7 +74,7 @@ def wait_until_running(
         looks += 1
         if stage in _COMING:
             changed = False  # it has begun with the new one
-        elif not (stage == "RUNNING" and _is_old(runtime, commit, changed, looks)):
+        elif not _is_old(runtime, commit, changed, looks):
             _check(api, space_id, stage, runtime.raw)
             return stage
         if time.monotonic() > ends:
@@ -87,11 +87,11 @@ def wait_until_running(
 
 
 def _is_old(runtime: Any, commit: str | None, changed: bool, looks: int) -> bool:
-    """Whether what runs is still what ran before the upload."""
+    """Whether this is still how the Space was before the upload."""
     running = runtime.raw.get("sha")
-    if running and commit:
+    if running and commit and runtime.stage == "RUNNING":
         return bool(running != commit)
-    return changed and looks < _GRACE_LOOKS
+    return changed and running != commit and looks < _GRACE_LOOKS
 
 
 def _check(api: HfApi, space_id: str, stage: str, raw: dict[str, Any]) -> None:

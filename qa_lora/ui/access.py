@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from qa_lora import runs
+from qa_lora.admission import admit
 from qa_lora.config import TrainConfig
-from qa_lora.errors import RunError
-from qa_lora.imported import list_imported
-from qa_lora.owners import disk_bytes, owner_of
+from qa_lora.errors import RunError, shorten
+from qa_lora.imported import FOLDER, SOURCE, list_imported
+from qa_lora.owners import OWNER, disk_bytes, owner_of
 from qa_lora.serving import ServerSettings
 from qa_lora.trash import in_trash
 from qa_lora.ui.visitors import current_visitor
@@ -17,6 +19,7 @@ from qa_lora.ui.visitors import current_visitor
 __all__ = ["Access"]
 
 NOT_YOURS = "The run {} is not yours: you can look at it, but not change it."
+MOST_KEPT = 20_000
 READ_ONLY = "This is a read-only demo: nothing can be started or changed here."
 
 
@@ -33,14 +36,23 @@ class Access:
     def __init__(self, settings: ServerSettings, runs_dir: Path) -> None:
         self.settings = settings
         self.runs_dir = runs_dir
-        self._owners: dict[Path, str | None] = {}
+        self._owners: dict[Path, tuple[object, str | None]] = {}
+        """Owners by folder, each with what its file was like: a name may be used again."""
 
     def sees(self, folder: Path) -> bool:
         """Whether the visitor may look at a run, or at anything else with an owner."""
-        if not self.settings.public or self.settings.visibility == "all":
-            return True
-        owner = self._owner(folder)
-        return owner is None or owner == self._word()
+        return self._all_is_seen or self.seen_owners()(self._owner(folder))
+
+    def seen_owners(self) -> Callable[[str | None], bool]:
+        """Whose things the visitor may look at: asked once, it tells of many."""
+        if self._all_is_seen:
+            return lambda owner: True
+        word = self._word()
+        return lambda owner: owner is None or owner == word
+
+    @property
+    def _all_is_seen(self) -> bool:
+        return not self.settings.public or self.settings.visibility == "all"
 
     def owns(self, folder: Path) -> bool:
         """Whether the visitor may change it; what is the server's own is changed by nobody."""
@@ -133,10 +145,30 @@ class Access:
         """
         if not self.settings.public:
             return
-        for folder in (self.runs_dir / name, Path(name).expanduser()):
-            inside = self.runs_dir.resolve() in folder.resolve().parents
-            if folder.exists() and not (inside and self.sees(folder)):
-                raise RunError(f"There is no run or adapter {name} here.")
+        try:
+            places = [self.runs_dir / name, Path(name).expanduser()]
+            hidden = not name.isprintable() or any(
+                place.exists() and not self._sees_below(place) for place in places
+            )
+        except (OSError, RuntimeError, ValueError):  # too long for a path, no such user
+            hidden = True
+        if hidden:
+            raise RunError(f"There is no run or adapter {shorten(name)} here.")
+
+    def _sees_below(self, folder: Path) -> bool:
+        """Whether the visitor may use a folder that is, or lies in, what has an owner.
+
+        Runs lie in the runs' folder itself, imported adapters one below; the rest of what is there,
+        such as the trash and the uploads, is looked at by nobody in this way.
+        """
+        where, root = folder.resolve(), self.runs_dir.resolve()
+        if root not in where.parents:
+            return False
+        parts = where.relative_to(root).parts
+        depth = 2 if parts[:1] == (FOLDER,) else 1
+        owned = self.runs_dir.joinpath(*parts[:depth])
+        is_known = (owned / SOURCE if depth == 2 else owned / runs.CONFIG).is_file()
+        return len(parts) >= depth and is_known and self.sees(owned)
 
     def admit(self, config: TrainConfig, is_run: Callable[[str], bool]) -> TrainConfig:
         """A training as this server would do it for this visitor.
@@ -144,7 +176,7 @@ class Access:
         Raises:
             QALoRAError: If the server does not do it.
         """
-        return self.settings.admit(config, self.uploads(), self.runs_dir, is_run)
+        return admit(self.settings, config, self.uploads(), self.runs_dir, is_run)
 
     def check_room(self, *, scoring: Collection[str] = (), new: bool = True) -> None:
         """Refuse one more training or scoring of a visitor who has many, or no disk left.
@@ -159,12 +191,9 @@ class Access:
         settings = self.settings
         if not (settings.max_runs or settings.max_waiting or settings.max_disk_mb):
             return
+        if new:
+            self.check_count()
         own = self._own_runs()
-        if new and settings.max_runs and len(own) >= settings.max_runs:
-            raise RunError(
-                f"You have {len(own):,} runs here, and this server keeps {settings.max_runs:,}.",
-                "Delete one first.",
-            )
         busy = [run for run in own if run.id in scoring or run.alive()]
         if settings.max_waiting and len(busy) >= settings.max_waiting:
             raise RunError(
@@ -172,6 +201,19 @@ class Access:
                 "Wait for them, or cancel one.",
             )
         self._check_disk(0)
+
+    def check_count(self) -> None:
+        """Refuse one more run of a visitor who has many, be it new or taken out of the trash.
+
+        Raises:
+            RunError: If there are as many as the server keeps.
+        """
+        most = self.settings.max_runs
+        if most and (have := len(self._own_runs())) >= most:
+            raise RunError(
+                f"You have {have:,} runs here, and this server keeps {most:,}.",
+                "Delete one first.",
+            )
 
     def disk_of(self, owner: str) -> int:
         """Bytes that the runs, adapters and uploads of an owner take."""
@@ -208,12 +250,18 @@ class Access:
         return [run for run in found if not self.settings.public or self.owns(run.path)]
 
     def _owner(self, folder: Path) -> str | None:
-        if folder not in self._owners:
-            owner = owner_of(folder)
-            if owner is None and not (folder / runs.CONFIG).is_file():
-                return None  # it may be in the making
-            self._owners[folder] = owner
-        return self._owners[folder]
+        try:
+            stat = os.stat(f"{folder}{os.sep}{OWNER}")  # noqa: PTH116 - often, for each of many runs
+        except OSError:
+            state: object = None
+        else:
+            state = stat.st_ino, stat.st_mtime_ns
+        known = self._owners.get(folder)
+        if known is None or known[0] != state:
+            if len(self._owners) >= MOST_KEPT:
+                self._owners.clear()
+            known = self._owners[folder] = state, owner_of(folder)
+        return known[1]
 
     def _word(self) -> str | None:
         visitor = current_visitor()

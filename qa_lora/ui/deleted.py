@@ -49,10 +49,11 @@ class Deleted:
         """Take a run out of the trash.
 
         Raises:
-            RunError: If it is not there, or cannot be moved.
+            RunError: If it is not there, cannot be moved, or would be one run too many.
         """
         if name not in [run.id for run in self.runs()]:
             raise RunError(f"There is no run {name} in the trash.")
+        self._engine.access.check_count()
         run = trash.restore(name, self._engine.runs_dir)
         self._engine.forget_list()
         return run

@@ -12,18 +12,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lora import runs, turns, zero_gpu
+from qa_lora import runs, zero_gpu
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError, RunError
 from qa_lora.fetching import base_commit, download_of
 from qa_lora.hub_downloads import Download
-from qa_lora.labels import LABEL, read_label
 from qa_lora.locate import same_base
-from qa_lora.run_summaries import RunSummary, Summaries, state_of
+from qa_lora.run_summaries import RunSummary, Summaries
 from qa_lora.serving import ServerSettings
 from qa_lora.ui.access import Access
 from qa_lora.ui.deleted import Deleted
@@ -31,6 +29,7 @@ from qa_lora.ui.jobs import Job, Order, work
 from qa_lora.ui.kept_adapters import KeptAdapters
 from qa_lora.ui.line import Line, Ticket
 from qa_lora.ui.resident import Resident
+from qa_lora.ui.run_list import Listed, RunList
 from qa_lora.ui.series import Followers
 
 if TYPE_CHECKING:
@@ -40,22 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Job", "Listed", "Order"]
 
 SECOND_CLICK_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A run, and how it stood a moment ago."""
-
-    run: runs.Run
-    status: runs.RunStatus
-    alive: bool
-    title: str = ""
-    """What a person called it."""
-
-    @property
-    def name(self) -> str:
-        """What it is called on the page."""
-        return f"{self.title} ({self.run.id})" if self.title else self.run.id
 
 
 class Engine:
@@ -83,10 +66,8 @@ class Engine:
         """Those who ask a run while it is being scored; they take turns with the scoring."""
         self._resident = Resident(runs_dir)
         self._splits: dict[str, DataSplit] = {}
-        self._listed: tuple[float, list[Listed]] = (0.0, [])
-        self._looks: dict[str, tuple[object, Listed]] = {}
+        self._runs = RunList(runs_dir)
         self._summaries = Summaries()
-        self._waiting: list[str] = []
         self._lock = threading.Lock()
         self._starting = threading.Lock()
         self._started: tuple[float, TrainConfig, str, runs.Run] | None = None
@@ -116,37 +97,8 @@ class Engine:
 
     def listed(self) -> list[Listed]:
         """The runs that the visitor may see, newest first."""
-        return [item for item in self._everything() if self.access.sees(item.run.path)]
-
-    def _everything(self) -> list[Listed]:
-        """All runs; looked up at most twice a second, however many pages ask."""
-        now = time.monotonic()
-        with self._lock:
-            if now - self._listed[0] > 0.5:
-                found = [self._look(run) for run in runs.list_runs(self.runs_dir)]
-                self._listed = (now, found)
-                if len(self._looks) > len(found):  # some are gone
-                    here = {item.run.id for item in found}
-                    self._looks = {k: v for k, v in self._looks.items() if k in here}
-                waiting = any(item.status == "waiting" for item in found)
-                line = turns.in_line(self.runs_dir) if waiting else []
-                self._waiting = [folder.name for folder in line]
-            return self._listed[1]
-
-    def _look(self, run: runs.Run) -> Listed:
-        """Status and life of a run; the status of one that rests is read once."""
-        alive = run.alive()
-        state = state_of(run, runs.EVENTS, runs.CONFIG, LABEL)
-        known = self._looks.get(run.id)
-        if known is not None and known[0] == state and not (alive or known[1].alive):
-            return known[1]
-        try:
-            title = read_label(run.path).title
-        except RunError:  # a damaged one is said in the table of runs
-            title = ""
-        listed = Listed(run, run.status(), alive, title)
-        self._looks[run.id] = state, listed
-        return listed
+        sees = self.access.seen_owners()
+        return [item for item in self._runs.all() if sees(item.owner)]
 
     def rows(self) -> list[RunSummary]:
         """A row a run, newest first."""
@@ -154,17 +106,17 @@ class Engine:
 
     def name(self, run_id: str) -> str:
         """What a run is called on the page."""
-        names = (item.name for item in self.listed() if item.run.id == run_id)
-        return next(names, run_id)
+        item = self._runs.get(run_id)
+        return item.name if item is not None and self.access.sees(item.run.path) else run_id
 
     def forget_list(self) -> None:
-        """Look at the disk again the next time: a run was just made."""
-        with self._lock:
-            self._listed = (0.0, [])
+        """Look at the disk again the next time: a run was just made, deleted or renamed."""
+        self._runs.forget()
 
     def find(self, run_id: str | None) -> runs.Run | None:
         """A run that the visitor may see; None for anything else a browser may send."""
-        return next((item.run for item in self.listed() if item.run.id == run_id), None)
+        item = self._runs.get(run_id) if isinstance(run_id, str) else None
+        return item.run if item is not None and self.access.sees(item.run.path) else None
 
     def own(self, run_id: str | None) -> runs.Run:
         """A run that the visitor may change: stop, resume, score, rename, delete, publish.
@@ -210,15 +162,15 @@ class Engine:
 
     def working(self) -> list[runs.Run]:
         """All runs that somebody works on, whoever may see them."""
-        return [i.run for i in self._everything() if i.alive and i.status != "waiting"]
+        return [i.run for i in self._runs.all() if i.alive and i.status != "waiting"]
 
     def waiting(self) -> int:
         """How many runs wait, whoever may see them."""
-        return len(self._waiting)
+        return len(self._runs.waiting())
 
     def place(self, run: runs.Run) -> int | None:
         """Place in line of a run that waits, 1 for the next."""
-        waiting = list(self._waiting)
+        waiting = self._runs.waiting()
         return waiting.index(run.id) + 1 if run.id in waiting else None
 
     def start(self, config: TrainConfig) -> runs.Run:

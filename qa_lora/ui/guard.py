@@ -41,7 +41,7 @@ class Guard:
     def _go_on(self) -> None:
         while True:
             time.sleep(LOOK_SECONDS)
-            with suppress(OSError, QALoRAError):  # a run that has just gone
+            with suppress(OSError, QALoRAError):  # the runs' folder, or one of them, has just gone
                 self.look(time.monotonic())
 
     def look(self, now: float) -> None:
@@ -53,17 +53,27 @@ class Guard:
         settings = self.engine.serving
         working = self.engine.working()
         self._since = {run.id: self._since.get(run.id, now) for run in working}
+        most = settings.max_disk_mb * 1_000_000
         for run in working:
-            minutes = (now - self._since[run.id]) / 60
-            if settings.max_minutes and minutes > settings.max_minutes + SCORING_MINUTES:
-                processes.end(run.path)
-            owner = owner_of(run.path)
-            most = settings.max_disk_mb * 1_000_000
-            limited = owner is not None and most and not run.stop_requested()
-            if limited and owner and self.engine.access.disk_of(owner) > most:
-                runs.stop(run)
+            with suppress(OSError, QALoRAError):  # one that has just ended or gone
+                minutes = (now - self._since[run.id]) / 60
+                if settings.max_minutes and minutes > settings.max_minutes + SCORING_MINUTES:
+                    _end(run)
+                owner = owner_of(run.path)
+                if not owner or not most or run.stop_requested():
+                    continue
+                if self.engine.access.disk_of(owner) > most:
+                    runs.stop(run)
         if self.temporary is not None:
             _sweep(self.temporary)
+
+
+def _end(run: runs.Run) -> None:
+    """End a run that does not end by itself; on ZeroGPU it is a thread of this very process."""
+    if not processes.is_mine(run.path):
+        processes.end(run.path)
+    elif not run.stop_requested():
+        runs.stop(run)
 
 
 def _sweep(folder: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qa_lora.admission import check_answers
 from qa_lora.errors import ConfigError, QALoRAError, RunError
 from qa_lora.hub_downloads import describe
 from qa_lora.turns import ordinal
@@ -222,7 +223,7 @@ def take_turn(
             yield "Loading the model…"
     engine.warm_up()
     settings = settings_of(names, values)
-    engine.serving.check_answers(settings.max_new_tokens, settings.num_beams)
+    check_answers(engine.serving, settings.max_new_tokens, settings.num_beams)
     others = [system for system in systems if system not in ("base", "tuned")]
     with engine.enter_line(run) as ticket:
         while not ticket.ready(LOOK_SECONDS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from qa_lora.admission import rows_to_score
 from qa_lora.errors import ConfigError
 from qa_lora.runs import Run
 from qa_lora.turns import ordinal
@@ -67,7 +68,7 @@ def make_order(
             raise ConfigError("That file is not there any more.", "Upload it again.")
     return Order(
         split=split if file is None and split else "test",
-        limit=engine.serving.rows_to_score(None if rows is None else int(rows)),
+        limit=rows_to_score(engine.serving, None if rows is None else int(rows)),
         seed=int(seed),
         file=file,
         adapters=tuple(dict.fromkeys(adapters or ())),
