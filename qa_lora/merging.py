@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from qa_lora import runs
 from qa_lora.adapters import attach_adapter
+from qa_lora.base_names import base_name
 from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError, ModelError, RunError, first_line, shorten
@@ -80,7 +81,9 @@ def merge(
     target = Path(out).expanduser()
     _check_target(target, overwrite=overwrite)
     found = locate(run, runs_dir)
-    loaded = load_base(found.base, precision="fp32", device=torch.device("cpu"))
+    loaded = load_base(
+        found.base, precision="fp32", device=torch.device("cpu"), commit=found.commit
+    )
     tokenizer = load_adapter_tokenizer(found.folder, loaded.tokenizer)
     template = PromptTemplate.load(found.folder)
     config = found.run.config() if found.run else TrainConfig()
@@ -95,7 +98,8 @@ def merge(
             template.save(new)
             (new / "README.md").write_text(card, "utf-8")
             note = {
-                "base": _public(found.base),
+                "base": base_name(found.base),
+                "commit": found.commit,
                 "adapter": _name(found),
                 "precision": precision,
                 "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -176,15 +180,10 @@ def _name(found: Located) -> str:
     return found.run.id if found.run else found.folder.resolve().name
 
 
-def _public(base: str) -> str:
-    """A base by its last part if it is a folder: the folder may be published."""
-    return Path(base).name if Path(base).is_absolute() or Path(base).exists() else base
-
-
 def _card(
     found: Located, name: str, precision: str, template: PromptTemplate, max_new_tokens: int
 ) -> str:
-    base = _public(found.base)
+    base = base_name(found.base)
     front = f"base_model: {base}\n" if "/" in base and base != POCKET else ""
     code = merged_snippet(f"path/to/{name}", template=template, max_new_tokens=max_new_tokens)
     return f"""---

@@ -21,6 +21,7 @@ from qa_lora.config import TrainConfig
 from qa_lora.data.sources import short_name
 from qa_lora.errors import QALoRAError, RunError
 from qa_lora.events import Evaluated, Failed, Finished, Scored, Started, Step, from_json
+from qa_lora.fetching import ENVIRONMENT, base_commit
 from qa_lora.labels import LABEL, Label, read_label
 from qa_lora.report import headline, list_reports, read_report
 from qa_lora.runs import CONFIG, EVENTS, Run, RunStatus, place
@@ -54,6 +55,11 @@ class RunSummary:
     damage: str = ""
     """What is damaged, in a sentence."""
     model: str = ""
+    """The base model's name, short."""
+    base: str = ""
+    """The base model as the settings name it: "pocket", a folder or a Hub id."""
+    base_commit: str | None = None
+    """The state of a base of the Hub that it was trained on, if that was written down."""
     data: str = ""
     """The data's name, short."""
     settings: str = ""
@@ -140,7 +146,7 @@ class Summaries:
 
 
 def _state(run: Run, status: RunStatus) -> State:
-    more = ("evaluations", "adapter/adapter_config.json")
+    more = ("evaluations", "adapter/adapter_config.json", ENVIRONMENT)
     return (status, *state_of(run, EVENTS, CONFIG, LABEL, *more))
 
 
@@ -239,7 +245,8 @@ def summarize(run: Run, status: RunStatus | None = None) -> RunSummary:
         config, damage = None, damage or error.message
     if config is not None:
         row = replace(
-            row, model=_clean(config.model.rstrip("/").rsplit("/", 1)[-1]),
+            row, model=_clean(config.model.rstrip("/").rsplit("/", 1)[-1]), base=config.model,
+            base_commit=base_commit(run.path),
             data=_clean(short_name(config.data)), settings=_settings(config),
         )  # fmt: skip
     told, wrong = _read_log(run)

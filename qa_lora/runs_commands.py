@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -89,14 +90,17 @@ def _rename(parsed: argparse.Namespace) -> Result:
 
 def _delete(parsed: argparse.Namespace) -> Result:
     run = _find(parsed)
+    run = runs.Run(run.path.absolute()) if not run.id or run.id == ".." else run
     runs_dir = run.path.parent
     lies = trash.delete(run)
     if parsed.for_good:
         trash.empty(runs_dir, only=lies)
         terminal.say(f"The run {run.id} is deleted.", quiet=parsed.json)
         return {"run": run.id, "path": None}
+    elsewhere = runs_dir.resolve() != Path(parsed.runs_dir).resolve()
+    where = f" --runs-dir {shlex.quote(str(runs_dir))}" if elsewhere else ""
     terminal.say(
-        f"The run {run.id} is in the trash; qa-lora restore {lies.id} takes it out.",
+        f"The run {run.id} is in the trash; qa-lora restore {lies.id}{where} takes it out.",
         quiet=parsed.json,
     )
     return {"run": run.id, "in_trash": lies.id, "path": str(lies.path)}

@@ -13,7 +13,8 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from qa_lora import runs
-from qa_lora.card import CardFacts, base_name, gather, loss_plot, write_card
+from qa_lora.base_names import base_name
+from qa_lora.card import CardFacts, gather, loss_plot, write_card
 from qa_lora.card.facts import DataSource, sources_of
 from qa_lora.config import TrainConfig
 from qa_lora.events import Evaluated, Finished, Started, Step, to_json

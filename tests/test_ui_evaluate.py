@@ -224,7 +224,7 @@ def ended(job: Job) -> Job:
 def test_an_order_takes_runs_of_the_same_base(engine):
     one, two, other = (run_named(engine, name) for name in ("r0", "r1", "r2"))
     uploads = engine.runs_dir / "uploads"
-    assert engine.other_runs(one) == [two.id]
+    assert list(engine.other_runs(one)) == [two.id]
     assert ordering.make_order(engine, one, uploads, "test", [two.id], None, 3) == Order(
         "test", None, 3, None, (two.id,)
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from qa_lora.backup.places import is_repo
 from qa_lora.errors import QALoRAError, RunError, first_line
-from qa_lora.files import replaced_folder
+from qa_lora.files import recover_folder, replaced_folder
 from qa_lora.runs import CONFIG, Run
 
 __all__ = ["fetch"]
@@ -32,13 +33,21 @@ def fetch(place: str, runs_dir: Path, run_id: str = "") -> Run:
     if is_repo(place):
         return _from_hub(place, runs_dir, run_id)
     folder = Path(place).expanduser()
-    if (folder / CONFIG).is_file():
-        return _copy(folder, runs_dir)
     try:
+        if (folder / CONFIG).is_file():
+            return _copy(folder, runs_dir)
+        _mend(folder)
         known = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
     except OSError as error:
         raise RunError(f"{place} cannot be read: {error.strerror or first_line(error)}.") from None
     return _copy(folder / _choose(known, place, run_id), runs_dir)
+
+
+def _mend(folder: Path) -> None:
+    """Finish what a kill cut short while a backup took the place of the one before."""
+    for path in folder.glob(f".*.old/{CONFIG}"):
+        with suppress(OSError):  # the backups may lie where nobody can write
+            recover_folder(folder / path.parent.name[1:].removesuffix(".old"))
 
 
 def _from_hub(repo: str, runs_dir: Path, run_id: str) -> Run:
@@ -65,7 +74,8 @@ def _from_hub(repo: str, runs_dir: Path, run_id: str) -> Run:
 
 def _choose(known: list[str], place: str, run_id: str) -> str:
     """A run's name among those that are there: what the Hub says of names is looked up, too."""
-    safe = [name for name in known if name not in (".", "..") and Path(name).name == name]
+    # A name with a dot before it is a backup that was not finished, or that is being replaced.
+    safe = [name for name in known if name[0] != "." and Path(name).name == name]
     if not safe:
         raise RunError(f"There is no backup of a run in {place}.")
     if run_id and run_id not in safe:

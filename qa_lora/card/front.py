@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qa_lora.card.base import base_name, is_bundled, is_local
+from qa_lora.base_names import base_name, is_bundled, is_local
 from qa_lora.card.facts import CardFacts
 from qa_lora.report import FACT_ACCURACY, LABELS, Report
 

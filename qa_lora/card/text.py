@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qa_lora.card.base import base_name, is_bundled, is_local
+from qa_lora.base_names import base_name, is_bundled, is_local
 from qa_lora.card.facts import CardFacts, sources_of
 from qa_lora.card.front import front_matter, language_of
 from qa_lora.config import SOURCES, TrainConfig

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qa_lora.card import base_name, gather, loss_plot, write_card
-from qa_lora.card.base import is_bundled, is_local
+from qa_lora.base_names import base_name, is_bundled, is_local
+from qa_lora.card import gather, loss_plot, write_card
 from qa_lora.checksums import CHECKSUMS, digest_of, find_damage
 from qa_lora.errors import PublishError
 from qa_lora.runs import Run
