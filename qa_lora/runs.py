@@ -316,7 +316,8 @@ def find(name: str | Path, runs_dir: str | Path) -> Run:
     candidates = [inside] if Path(name).name == str(name) else []
     for path in [*candidates, Path(name)]:
         if (path / CONFIG).is_file():
-            return Run(path)
+            # "." and ".." are no names.
+            return Run(path if path.name not in ("", "..") else path.resolve())
     newest = list_runs(runs_dir)
     known = f"The newest is {newest[0].id}." if newest else "There are no runs there yet."
     raise RunError(f"There is no run {name} in {runs_dir}.", known)

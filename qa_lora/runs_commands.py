@@ -90,7 +90,6 @@ def _rename(parsed: argparse.Namespace) -> Result:
 
 def _delete(parsed: argparse.Namespace) -> Result:
     run = _find(parsed)
-    run = runs.Run(run.path.absolute()) if not run.id or run.id == ".." else run
     runs_dir = run.path.parent
     lies = trash.delete(run)
     if parsed.for_good:

@@ -21,6 +21,8 @@ GOING = ".going"
 
 def in_trash(runs_dir: str | Path) -> list[Run]:
     """The deleted runs of a folder, by name, newest first; none that is just being emptied."""
+    if (Path(runs_dir) / TRASH).is_symlink():
+        return []  # what lies there was not put there by us
     try:
         with os.scandir(Path(runs_dir) / TRASH) as entries:
             names = sorted((each.name for each in entries if each.name[0] != "."), reverse=True)
@@ -117,7 +119,8 @@ def empty(runs_dir: str | Path, only: Run | None = None) -> int:
         except OSError as error:
             left = f"{run.id} cannot be deleted from the trash: {error.strerror or error}."
     # Those of an earlier call that was cut short, too.
-    for path in (runs_dir / TRASH).glob(f".*{GOING}"):
+    trash = runs_dir / TRASH
+    for path in [] if trash.is_symlink() else trash.glob(f".*{GOING}"):
         try:
             # A link is taken away, never what it leads to; rmtree follows none inside.
             if path.is_symlink() or not path.is_dir():

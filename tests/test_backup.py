@@ -111,6 +111,22 @@ def test_fetching_says_what_is_missing_and_overwrites_nothing(tmp_path: Path) ->
         fetch(str(tmp_path / "nothing"), tmp_path / "runs")
 
 
+def test_a_backup_that_was_cut_short_is_not_taken_for_one(tmp_path: Path) -> None:
+    place = tmp_path / "volume"
+
+    def lies_at(name: str) -> None:
+        (place / name).mkdir(parents=True)
+        (place / name / "config.yaml").write_text(TrainConfig().to_yaml())
+
+    lies_at(".2026-01-01-000000-a.new")
+    with pytest.raises(RunError, match="There is no backup of a run in"):
+        fetch(str(place), tmp_path / "runs")
+    # Killed between the two renames: the one before was moved away, the new one is whole.
+    lies_at(".2026-01-01-000000-a.old")
+    assert fetch(str(place), tmp_path / "runs").id == "2026-01-01-000000-a"
+    assert [path.name for path in place.iterdir()] == ["2026-01-01-000000-a"]
+
+
 def test_a_place_is_a_folder_or_a_repository(tmp_path: Path) -> None:
     assert is_repo("someone/backups")
     assert not any(map(is_repo, (str(tmp_path), "/data/x", "~/x", "x", "a/b/c", "../x", "./x")))
