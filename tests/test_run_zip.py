@@ -103,7 +103,7 @@ def test_a_run_that_changes_meanwhile_is_no_zip(
 
     monkeypatch.setattr(zipfile.ZipFile, "write", interrupted)
     (tmp_path / "out.zip").write_text("an older one")
-    with pytest.raises(RunError, match="changed, moved or deleted|cannot be made"):
+    with pytest.raises(RunError, match=r"changed, moved or deleted|cannot be made"):
         zip_run(run, tmp_path / "out.zip")
     assert (tmp_path / "out.zip").read_text() == "an older one"
 

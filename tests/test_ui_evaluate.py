@@ -65,7 +65,8 @@ def test_everything_shown_is_escaped(report, tmp_path):
     ]
     run = runs.create(TrainConfig(name="r"), tmp_path)
     save_report(report, run.evaluations_dir)
-    html.append(board.board_html(Leaderboard(tmp_path).boards()[0], "rougeL", {BAD: {}}, None))
+    boards = Leaderboard(tmp_path).boards()
+    html.append(board.board_html(boards[0], "rougeL", {BAD: {}}, None, {run.id: BAD}))
     for each in html:
         assert "<img" not in each
     assert "1 unchanged" in html[5]

@@ -163,7 +163,7 @@ def test_what_a_browser_may_send_as_a_run(panel: Panel, hub: Hub, run: Any) -> N
 
 def test_findings_are_shown_at_their_file_and_escaped() -> None:
     finding = Finding("<i>.json", 3, "a GitHub token")
-    file = PlannedFile("<i>.json", 2_500_000, "new", (finding,), b"")
+    file = PlannedFile("<i>.json", 2_500_000, "new", (finding,), b"", "")
     found = SimpleNamespace(files=(file,), notes=("<b>",), asks=())
     html = files_html(found)  # type: ignore[arg-type]
     assert "line 3: a GitHub token" in html and "2.5 MB" in html

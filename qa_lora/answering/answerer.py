@@ -12,6 +12,7 @@ from qa_lora import runs
 from qa_lora.adapters import attach_adapter
 from qa_lora.answering.one_model import Adapter, FileKey, OneModel, Who, file_key
 from qa_lora.answering.together import Together, answer_one, answer_rows, is_blank
+from qa_lora.checksums import digest_of
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.encoding import Prompt
@@ -147,6 +148,25 @@ class Answerer:
         """
         who = self._who(system)
         return None if who is None else who.run
+
+    def digest_of(self, system: str) -> str:
+        """The SHA-256 of the file that an adapter's weights are from.
+
+        Returns:
+            An empty text for the base, for weights of no file, and if the file has changed since.
+
+        Raises:
+            ConfigError: If there is no such system.
+        """
+        who = self._who(system)
+        if who is None or who.key is None:
+            return ""
+        path = who.key[0]
+        try:
+            digest = digest_of(path)
+        except OSError:
+            return ""
+        return digest if file_key(path.parent) == who.key else ""
 
     def add(
         self,

@@ -58,13 +58,20 @@ def launch_options(serving: ServerSettings | None = None) -> dict[str, Any]:
     return options
 
 
+CACHE_SECONDS = (600, 3600)
+"""Every ten minutes gradio deletes its copies of what was brought here or fetched, if they are an
+hour old. What is needed longer is kept elsewhere."""
+
+
 def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
     """The app over one folder of runs; nothing is launched."""
     engine = engine or Engine(runs_dir)
     downloads = Path(tempfile.mkdtemp(prefix="qa-lora-"))
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
     first = choose_run(engine, None)
-    with gr.Blocks(title="QA LoRA", analytics_enabled=False, fill_width=True) as demo:
+    with gr.Blocks(
+        title="QA LoRA", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SECONDS
+    ) as demo:
         header = build_header(engine)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Train", id="train"):
