@@ -19,7 +19,7 @@ from qa_lora.adapters import attach_adapter
 from qa_lora.base_names import base_name
 from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
-from qa_lora.errors import ConfigError, ModelError, RunError, first_line, shorten
+from qa_lora.errors import ConfigError, ModelError, RunError, first_line, quoted, shorten
 from qa_lora.files import replaced_folder
 from qa_lora.loading_snippet import merged_snippet
 from qa_lora.locate import Located, locate
@@ -91,6 +91,7 @@ def merge(
     merged.generation_config.max_new_tokens = config.max_new_tokens
     merged.to(getattr(torch, precision))
     card = _card(found, target.resolve().name, precision, template, config.max_new_tokens)
+    _check_target(target, overwrite=overwrite)  # all this took a while
     try:
         with replaced_folder(target.resolve()) as new:
             merged.save_pretrained(new, max_shard_size="5GB")
@@ -98,6 +99,7 @@ def merge(
             template.save(new)
             (new / "README.md").write_text(card, "utf-8")
             note = {
+                "files": sorted(path.name for path in new.iterdir()),
                 "base": base_name(found.base),
                 "commit": found.commit,
                 "adapter": _name(found),
@@ -164,6 +166,22 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
             f"There is a merged model in {target} already.",
             "Name another folder, or give --overwrite.",
         )
+    others = _added(target)
+    if others:
+        raise RunError(
+            f"The folder {target} holds more than the merged model, such as {quoted(others[0])}: "
+            "it is left as it is.",
+            "Move that elsewhere, or name another folder.",
+        )
+
+
+def _added(target: Path) -> list[str]:
+    """What somebody else put beside a merged model."""
+    try:
+        known = json.loads((target / MERGED).read_text("utf-8"))["files"]
+        return sorted({path.name for path in target.iterdir()} - {MERGED, *known})
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # one from before its files were written down
 
 
 def _unwritable(target: Path, error: Exception) -> RunError:
