@@ -188,13 +188,16 @@ class Run:
         """Whether a state was saved to go on from."""
         return self.checkpoint.is_dir() or self.previous_checkpoint.is_dir()
 
-    def can_resume(self) -> bool:
+    def can_resume(self, status: RunStatus | None = None) -> bool:
         """Whether this is an unfinished training that nobody is working on.
 
         One that was interrupted or cancelled before its first checkpoint begins anew. One that
         failed before it would only fail again.
+
+        Args:
+            status: Its status if that is known already.
         """
-        status = self.status()
+        status = status or self.status()
         unfinished = status in ("stopped", "interrupted") or (
             status == "failed" and self.has_checkpoint()
         )

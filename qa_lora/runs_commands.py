@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 from qa_lora import labels, runs, terminal, trash
 from qa_lora.errors import ConfigError, RunError
-from qa_lora.run_summaries import ORDERS, arrange, summarize
+from qa_lora.run_order import ORDERS, arrange
+from qa_lora.run_summaries import summarize
 
 __all__ = ["add_commands"]
 

@@ -16,6 +16,7 @@ from qa_lora.adapter_settings import ADAPTER_WEIGHTS as WEIGHTS
 from qa_lora.checksums import CHECKSUMS, read_checksums
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError
+from qa_lora.fetching import base_commit
 from qa_lora.report.files import list_reports, read_report
 from qa_lora.report.found import BASE, TUNED, Report
 from qa_lora.runs import Run, list_runs
@@ -147,6 +148,7 @@ class Leaderboard:
                 config = self._config(each.run)
                 if config is not None:
                     values |= config.model_dump(exclude=NO_MATTER)
+                    values["commit of the base"] = base_commit(each.run.path)
                 every[each.run.id] = values
         names = dict.fromkeys(name for values in every.values() for name in values)
         table = {

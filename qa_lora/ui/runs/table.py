@@ -97,8 +97,8 @@ def count_html(shown: int, found: int, rows: Sequence[RunSummary]) -> str:
     first = ""
     if shown < found:
         first = (
-            f", the first {shown:,} of them. A column's own arrows sort only these, "
-            "<i>Sorted by</i> sorts all"
+            f", the first {shown:,} of them. The menus in the table's head sort only "
+            "these, <i>Sorted by</i> sorts all"
         )
     none = " None is like that: change the filter." if not found else ""
     return f'<p class="subdued" role="status">{runs} shown{first}. In all: {parts}.{none}</p>'
