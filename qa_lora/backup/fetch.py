@@ -8,11 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from qa_lora.backup.places import is_repo
-from qa_lora.errors import QALoRAError, RunError, first_line
+from qa_lora.config import SOURCES
+from qa_lora.data.sources import parse
+from qa_lora.errors import DataError, QALoRAError, RunError, first_line
 from qa_lora.files import recover_folder, replaced_folder
 from qa_lora.runs import CONFIG, Run
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "missing_here"]
 
 
 def fetch(place: str, runs_dir: Path, run_id: str = "") -> Run:
@@ -41,6 +43,27 @@ def fetch(place: str, runs_dir: Path, run_id: str = "") -> Run:
     except OSError as error:
         raise RunError(f"{place} cannot be read: {error.strerror or first_line(error)}.") from None
     return _copy(folder / _choose(known, place, run_id), runs_dir)
+
+
+def missing_here(run: Run) -> list[str]:
+    """What a run's settings name on a disk and is not on this machine: its data, its base model.
+
+    Returns:
+        As the settings name it; nothing if they cannot be read.
+    """
+    try:
+        config = run.config()
+    except RunError:
+        return []
+    found = []
+    for text in (getattr(config, setting) or "" for setting in SOURCES):
+        for line in filter(None, map(str.strip, text.splitlines())):
+            try:
+                parse(line)
+            except DataError:
+                found.append(line)
+    base = Path(config.model)
+    return found + ([config.model] if base.is_absolute() and not base.exists() else [])
 
 
 def _mend(folder: Path) -> None:
