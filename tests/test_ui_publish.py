@@ -20,11 +20,13 @@ from qa_lora.secrets import Finding
 from qa_lora.serving import ServerSettings
 from tests.lively import make_adapter, make_model
 from tests.loopback_hub import TOKEN, Hub
+from tests.made_runs import made_run
 
 pytest.importorskip("gradio")
 from qa_lora.ui.build import build_app
 from qa_lora.ui.engine import Engine
-from qa_lora.ui.publish import account_html, files_html
+from qa_lora.ui.publish import shows_examples
+from qa_lora.ui.publish_shown import account_html, files_html
 from qa_lora.ui.visitors import Visitor, acting_as
 
 REPO = "someone/mine"
@@ -196,3 +198,13 @@ def test_gradio_hands_the_visitors_login_to_the_handlers(
     assert given == [*[""] * inputs, login]
     nobody, *_ = special_args(panel.handler(name), [""] * inputs)
     assert nobody == [*[""] * inputs, None]
+
+
+def test_answers_are_offered_for_public_data_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_text("question,answer\nwhy,because\n")
+    for data, offered in (("atlas", True), (str(mine), False), (f"atlas\n{mine}", False)):
+        run = made_run(tmp_path / "runs", f"of-{offered}-{len(data)}", data=data)
+        assert shows_examples(run) == offered
+    (run.path / "config.yaml").write_text("damaged")
+    assert not shows_examples(run) and not shows_examples(None)

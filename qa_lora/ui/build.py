@@ -16,7 +16,7 @@ from qa_lora.ui.compare import build_compare, wire_compare
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
 from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
-from qa_lora.ui.publish import build_publish, wire_publish
+from qa_lora.ui.publish import build_publish, shows_examples, wire_publish
 from qa_lora.ui.runs import build_runs, wire_runs
 from qa_lora.ui.theme import STYLES, make_theme
 from qa_lora.ui.train import build_train
@@ -82,7 +82,9 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
                 evaluate = build_evaluate(tab)
             with gr.Tab("Runs", id="runs") as tab:
                 runs_tab = build_runs(tab)
-                publish = build_publish(public=engine.serving.public)
+                publish = build_publish(
+                    public=engine.serving.public, examples=shows_examples(engine.find(first))
+                )
         clock = gr.Timer(POLL_SECONDS)
         seen = gr.State(("", ""))
 

@@ -32,7 +32,7 @@ from qa_lora.ui.publish_shown import (
 )
 from qa_lora.ui.words import note
 
-__all__ = ["PublishPanel", "build_publish", "wire_publish"]
+__all__ = ["PublishPanel", "build_publish", "shows_examples", "wire_publish"]
 
 Update = dict[Any, Any]
 LICENCES = ["apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc0-1.0", "other"]
@@ -65,8 +65,13 @@ class PublishPanel:
     """What a second yes would be said to: the plan's questions, and the commit they are about."""
 
 
-def build_publish(*, public: bool) -> PublishPanel:
-    """Lay the panel out; on a `public` server visitors use tokens of their own."""
+def build_publish(*, public: bool, examples: bool = False) -> PublishPanel:
+    """Lay the panel out.
+
+    Args:
+        public: Whether visitors use tokens of their own.
+        examples: Whether answers are shown in the card unless somebody wishes otherwise.
+    """
     gr.HTML(
         '<h2 class="panel-title">Publish to the Hugging Face Hub</h2>',
         elem_id="publish-title",
@@ -88,8 +93,8 @@ def build_publish(*, public: bool) -> PublishPanel:
             True, label="Private", info="Only you see it; you can change that on the Hub.",
             interactive=True, min_width=200, elem_id="publish-private",
         )  # fmt: skip
-        examples = gr.Checkbox(
-            False, label=f"Show {EXAMPLES} answers in the card", interactive=True, min_width=200,
+        with_examples = gr.Checkbox(
+            examples, label=f"Show {EXAMPLES} answers in the card", interactive=True, min_width=200,
             info="Held-out questions of your data, with both answers.", elem_id="publish-examples",
         )  # fmt: skip
     with gr.Accordion("Another token", open=False, elem_id="publish-other"):
@@ -110,7 +115,7 @@ def build_publish(*, public: bool) -> PublishPanel:
         card = gr.Markdown(elem_id="publish-card", latex_delimiters=[])
     agreed = gr.State("")
     return PublishPanel(
-        account, repo_id, private, licence, examples, token, look, publish, message, replace,
+        account, repo_id, private, licence, with_examples, token, look, publish, message, replace,
         files, preview, card, plot, agreed,
     )  # fmt: skip
 
