@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
+from qa_lora.base_names import is_bundled
 from qa_lora.catalog import POCKET
 from qa_lora.errors import ModelError, quoted
 
@@ -69,17 +70,13 @@ def base_of(settings: Mapping[str, Any], what: str) -> str:
     if not base or not isinstance(base, str):
         raise ModelError(
             f"{what} does not name its base model.",
-            f"Write it into {ADAPTER_CONFIG} as base_model_name_or_path.",
+            f"Say which one it is, or write it into {ADAPTER_CONFIG} as base_model_name_or_path.",
         )
     if not base.isprintable() or len(base) > 1000:
         raise ModelError(
             f"{what} names as its base model {quoted(base)}.", "No model is called so."
         )
-    # Where this package lay when the adapter was made, on whatever system that was.
-    for path in (PurePosixPath(base), PureWindowsPath(base)):
-        if path.parts[-2:] == ("bundled", POCKET):
-            return POCKET
-    return base
+    return POCKET if is_bundled(base) else base
 
 
 def check_settings(settings: Mapping[str, Any], what: str) -> None:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["CHECKSUMS", "digest_of", "find_damage", "write_checksums"]
+__all__ = ["CHECKSUMS", "digest_of", "find_damage", "read_checksums", "write_checksums"]
 
 CHECKSUMS = "SHA256SUMS"
 CHUNK_BYTES = 2**20
@@ -37,10 +37,9 @@ def find_damage(folder: Path, only: Collection[str] | None = None) -> str | None
         None if every file is there and is what was written.
     """
     try:
-        lines = (folder / CHECKSUMS).read_text("utf-8").splitlines()
+        known = read_checksums(folder)
     except (OSError, ValueError):
         return f"{CHECKSUMS} is missing or unreadable"
-    known = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     if not known:
         return f"{CHECKSUMS} is empty"
     for name in known if only is None else only:
@@ -51,6 +50,17 @@ def find_damage(folder: Path, only: Collection[str] | None = None) -> str | None
         if not same:
             return f"{name} is not what was written"
     return None
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """The checksums that were written into a folder, by the names of the files.
+
+    Raises:
+        OSError: If there are none, or they cannot be read.
+        ValueError: If they are no text.
+    """
+    lines = (folder / CHECKSUMS).read_text("utf-8").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def digest_of(path: Path) -> str:

@@ -379,11 +379,18 @@ def _warn_of_nil(answerer: Any, name: str, parsed: argparse.Namespace, text: str
 
 
 def _fetch_backup(parsed: argparse.Namespace) -> Result:
-    from qa_lora.backup.fetch import fetch
+    from qa_lora.backup.fetch import fetch, missing_here
 
     run = fetch(parsed.place, parsed.runs_dir, parsed.run)
     terminal.say(f"{run.id} is in {run.path} ({run.status()}).", quiet=parsed.json)
-    return {"run": run.id, "status": run.status()}
+    missing = missing_here(run)
+    for name in missing:
+        terminal.say(
+            f"Its settings name {name}, which is not on this machine: to go on with it, put that "
+            "there, or name its place here in config.yaml.",
+            quiet=parsed.json,
+        )
+    return {"run": run.id, "status": run.status(), "missing": missing}
 
 
 def _check_data(parsed: argparse.Namespace) -> Result:

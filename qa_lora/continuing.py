@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from qa_lora.adapter_settings import ADAPTER_CONFIG
 from qa_lora.adapters import attach_adapter
+from qa_lora.base_names import same_base, same_state
 from qa_lora.config import TrainConfig
 from qa_lora.errors import ModelError
-from qa_lora.locate import locate, same_base
+from qa_lora.locate import locate
 from qa_lora.models import LoadedModel, load_adapter_tokenizer
 
 __all__ = ["continue_adapter"]
@@ -47,14 +48,19 @@ def continue_adapter(
     model = attach_adapter(base.model, found.folder, trainable=True)
     tokenizer = load_adapter_tokenizer(found.folder, base.tokenizer)
     saved = json.loads((found.folder / ADAPTER_CONFIG).read_text("utf-8"))
+    notices = []
+    if not same_state(found.commit, base.commit):
+        notices.append(
+            f"The adapter was trained on the commit {found.commit} of {found.base}, and goes on on "
+            f"its commit {base.commit}."
+        )
     unused = [name for name, value in _shape(saved, config).items() if value]
-    if not unused:
-        return model, tokenizer, ""
-    notice = (
-        f"LoRA settings come from the adapter that training goes on from, so {', '.join(unused)} "
-        f"{'does' if len(unused) == 1 else 'do'} not count."
-    )
-    return model, tokenizer, notice
+    if unused:
+        notices.append(
+            "LoRA settings come from the adapter that training goes on from, so "
+            f"{', '.join(unused)} {'does' if len(unused) == 1 else 'do'} not count."
+        )
+    return model, tokenizer, " ".join(notices)
 
 
 def _shape(saved: dict[str, Any], config: TrainConfig) -> dict[str, bool]:

@@ -14,7 +14,7 @@ from qa_lora.catalog import HUB_ID, POCKET
 from qa_lora.events import Downloading
 from qa_lora.hub_downloads import LOOK_SECONDS, Download, find_here
 
-__all__ = ["base_commit", "download_of", "fetch_base"]
+__all__ = ["ENVIRONMENT", "base_commit", "download_of", "fetch_base"]
 
 ENVIRONMENT = "environment.json"
 TELL_SECONDS = 1.0

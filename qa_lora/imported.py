@@ -17,6 +17,7 @@ from typing import Any
 from qa_lora import adapter_settings
 from qa_lora.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_settings
 from qa_lora.adapter_weights import read_head
+from qa_lora.base_names import named_commit
 from qa_lora.checksums import CHECKSUMS
 from qa_lora.errors import ModelError, RunError, quoted
 
@@ -56,6 +57,8 @@ class Imported:
     folder: Path
     base: str
     """Name of its base model: "pocket", a folder or a Hub id."""
+    base_commit: str | None
+    """The state of a base of the Hub that its settings name."""
     kind: str
     """What it came from: folder, zip or hub."""
     source: str
@@ -132,6 +135,7 @@ def read_imported(folder: Path) -> Imported | None:
             name=folder.name,
             folder=folder,
             **{key: str(known[key]) for key in ("base", "kind", "source", "commit", "when")},
+            base_commit=named_commit(str(known["base"]), settings.get("revision")),
             digest=str(known["digest"]),
             r=int(settings["r"]),
             alpha=float(settings.get("lora_alpha", 8)),

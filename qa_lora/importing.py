@@ -33,7 +33,7 @@ from qa_lora.checksums import CHECKSUMS, find_damage, write_checksums
 from qa_lora.errors import ModelError, RunError, first_line, quoted
 from qa_lora.files import sync
 from qa_lora.imported import FOLDER, KNOWN_FILES, NAME, SOURCE, Imported, read_imported
-from qa_lora.owners import write_owner
+from qa_lora.owners import owner_of, write_owner
 
 __all__ = ["import_adapter"]
 
@@ -98,7 +98,7 @@ def import_adapter(
             write_checksums(staging)
             if owner:
                 write_owner(staging, owner)
-            return _keep(staging, root, called, known["digest"])
+            return _keep(staging, root, called, known["digest"], owner, made_up=not name)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
@@ -247,7 +247,9 @@ def _check_base(base: str, settings: Mapping[str, Any], head: Mapping[str, Any],
     check_fit(expected, head, what, f"{base} that it names")
 
 
-def _keep(staging: Path, root: Path, name: str, digest: str) -> Imported:
+def _keep(
+    staging: Path, root: Path, name: str, digest: str, owner: str, *, made_up: bool
+) -> Imported:
     target = root / name
     for path in staging.iterdir():
         sync(path)
@@ -260,7 +262,11 @@ def _keep(staging: Path, root: Path, name: str, digest: str) -> Imported:
         there = read_imported(target)
         if there is None:
             raise
-        if there.digest != digest:
+        whose = owner_of(target)
+        if there.digest == digest and whose not in (None, owner or None) and made_up:
+            # Another visitor brought it in, whose copy nobody else sees or may count on.
+            return _keep(staging, root, f"{name[:70]}-{owner[:6]}", digest, owner, made_up=False)
+        if there.digest != digest or whose not in (None, owner or None):
             raise RunError(
                 f"There is another imported adapter named {name} already.",
                 "Give this one another name, or remove that one.",

@@ -37,25 +37,28 @@ def read_label(folder: Path) -> Label:
         RunError: If it is damaged.
     """
     path = folder / LABEL
-    damaged = RunError(f"{LABEL} of {folder.name} is damaged.", "Give the run a name again.")
     try:
         if path.is_symlink():
-            raise damaged
+            raise _damaged(folder)
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         return Label()
     except OSError:
-        raise damaged from None
+        raise _damaged(folder) from None
     try:
         values = json.loads(data.decode("utf-8"))
         title, note = values.get("title", ""), values.get("note", "")
     except (ValueError, AttributeError, RecursionError):
-        raise damaged from None
+        raise _damaged(folder) from None
     if not isinstance(title, str) or not isinstance(note, str) or len(data) > MOST_BYTES:
-        raise damaged
+        raise _damaged(folder)
     # What another hand wrote may be longer than what is written here.
     return Label(_one_line(title)[:LONGEST_TITLE], _plain(note)[:LONGEST_NOTE])
+
+
+def _damaged(folder: Path) -> RunError:
+    return RunError(f"{LABEL} of {folder.name} is damaged.", "Give the run a name again.")
 
 
 def write_label(run: Run, *, title: str | None = None, note: str | None = None) -> Label:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from qa_lora import runs
 from qa_lora.adapter_settings import ADAPTER_CONFIG, base_of, check_settings, read_settings
-from qa_lora.catalog import HUB_ID, POCKET
+from qa_lora.base_names import named_commit
+from qa_lora.catalog import HUB_ID
 from qa_lora.errors import RunError
+from qa_lora.fetching import base_commit
 from qa_lora.imported import FOLDER, KNOWN_FILES, imported_folder
 
-__all__ = ["Located", "locate", "same_base"]
+__all__ = ["Located", "locate"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Located:
     """Name of the base model: "pocket", a folder or a Hub id."""
     run: runs.Run | None
     """The run that made it, if it lies in one."""
+    commit: str | None = None
+    """The state of a base of the Hub that it was trained on, if that was written down."""
 
 
 def locate(run: str | Path | runs.Run, runs_dir: str | Path | None = None) -> Located:
@@ -51,40 +55,15 @@ def locate(run: str | Path | runs.Run, runs_dir: str | Path | None = None) -> Lo
     settings = read_settings(folder)
     check_settings(settings, what)
     if found is not None:
-        return Located(folder, found.config().model, found)
+        base = found.config().model
+        return Located(folder, base, found, base_commit(found.path) or named_commit(base))
     if folder.parent.name != FOLDER:  # those were looked at when they were brought in
         from qa_lora.adapter_weights import check_finite, check_sizes, read_head
 
         check_sizes(settings, read_head(folder, what), what)
         check_finite(folder, what)
-    return Located(folder, base_of(settings, what), None)
-
-
-def same_base(one: str, other: str) -> bool:
-    """Whether two names of a base model mean the same one.
-
-    Folders are compared by where they are, so that a copy elsewhere is another model; a snapshot in
-    the Hub's cache is the model that it is of.
-
-    Args:
-        one: "pocket", a folder or a Hub id.
-        other: Likewise.
-    """
-    return _identity(one) == _identity(other)
-
-
-def _identity(base: str) -> str:
-    parts = Path(base).parts
-    if base == POCKET or parts[-2:] == ("bundled", POCKET):
-        return POCKET
-    cached = [part for part in parts[:-2] if part.startswith("models--")]
-    if cached and parts[-2] == "snapshots":
-        return cached[-1].removeprefix("models--").replace("--", "/", 1)
-    try:
-        folder = Path(base).expanduser()
-        return str(folder.resolve()) if folder.is_dir() else base
-    except (OSError, RuntimeError):  # too long a name, no such user
-        return base
+    base = base_of(settings, what)
+    return Located(folder, base, None, named_commit(base, settings.get("revision")))
 
 
 def _look_up(name: str | Path, runs_dir: str | Path) -> tuple[runs.Run | None, Path]:

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 
 from qa_lora import runs
 from qa_lora.adapters import attach_adapter
+from qa_lora.base_names import base_name
 from qa_lora.catalog import POCKET
 from qa_lora.config import TrainConfig
-from qa_lora.errors import ConfigError, ModelError, RunError, first_line, shorten
+from qa_lora.errors import ConfigError, ModelError, RunError, first_line, quoted, shorten
 from qa_lora.files import replaced_folder
 from qa_lora.loading_snippet import merged_snippet
 from qa_lora.locate import Located, locate
@@ -80,7 +81,9 @@ def merge(
     target = Path(out).expanduser()
     _check_target(target, overwrite=overwrite)
     found = locate(run, runs_dir)
-    loaded = load_base(found.base, precision="fp32", device=torch.device("cpu"))
+    loaded = load_base(
+        found.base, precision="fp32", device=torch.device("cpu"), commit=found.commit
+    )
     tokenizer = load_adapter_tokenizer(found.folder, loaded.tokenizer)
     template = PromptTemplate.load(found.folder)
     config = found.run.config() if found.run else TrainConfig()
@@ -88,6 +91,7 @@ def merge(
     merged.generation_config.max_new_tokens = config.max_new_tokens
     merged.to(getattr(torch, precision))
     card = _card(found, target.resolve().name, precision, template, config.max_new_tokens)
+    _check_target(target, overwrite=overwrite)  # all this took a while
     try:
         with replaced_folder(target.resolve()) as new:
             merged.save_pretrained(new, max_shard_size="5GB")
@@ -95,7 +99,9 @@ def merge(
             template.save(new)
             (new / "README.md").write_text(card, "utf-8")
             note = {
-                "base": _public(found.base),
+                "files": sorted(path.name for path in new.iterdir()),
+                "base": base_name(found.base),
+                "commit": found.commit,
                 "adapter": _name(found),
                 "precision": precision,
                 "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -160,6 +166,22 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
             f"There is a merged model in {target} already.",
             "Name another folder, or give --overwrite.",
         )
+    others = _added(target)
+    if others:
+        raise RunError(
+            f"The folder {target} holds more than the merged model, such as {quoted(others[0])}: "
+            "it is left as it is.",
+            "Move that elsewhere, or name another folder.",
+        )
+
+
+def _added(target: Path) -> list[str]:
+    """What somebody else put beside a merged model."""
+    try:
+        known = json.loads((target / MERGED).read_text("utf-8"))["files"]
+        return sorted({path.name for path in target.iterdir()} - {MERGED, *known})
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # one from before its files were written down
 
 
 def _unwritable(target: Path, error: Exception) -> RunError:
@@ -176,15 +198,10 @@ def _name(found: Located) -> str:
     return found.run.id if found.run else found.folder.resolve().name
 
 
-def _public(base: str) -> str:
-    """A base by its last part if it is a folder: the folder may be published."""
-    return Path(base).name if Path(base).is_absolute() or Path(base).exists() else base
-
-
 def _card(
     found: Located, name: str, precision: str, template: PromptTemplate, max_new_tokens: int
 ) -> str:
-    base = _public(found.base)
+    base = base_name(found.base)
     front = f"base_model: {base}\n" if "/" in base and base != POCKET else ""
     code = merged_snippet(f"path/to/{name}", template=template, max_new_tokens=max_new_tokens)
     return f"""---

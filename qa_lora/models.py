@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from qa_lora.base_names import named_commit
 from qa_lora.bundled import POCKET
 from qa_lora.catalog import HUB_ID
 from qa_lora.catalog import POCKET as POCKET_NAME
@@ -39,6 +40,8 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
     dtype: torch.dtype
+    commit: str | None = None
+    """Of a model of the Hub, the state that was loaded."""
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
@@ -136,7 +139,8 @@ def load_base(
     loaded.requires_grad_(False)
     # peft writes this into the adapter's config; a bundled model has no path worth keeping.
     loaded.name_or_path = model
-    return LoadedModel(loaded.to(device).eval(), tokenizer, device, dtype)
+    state = named_commit(str(folder))
+    return LoadedModel(loaded.to(device).eval(), tokenizer, device, dtype, state)
 
 
 def check_kind(folder: Path, model: str) -> None:

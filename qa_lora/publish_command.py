@@ -33,15 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--examples",
         type=int,
-        default=3,
         metavar="N",
-        help="held-out questions that the card shows with their answers (default: 3)",
+        help="held-out questions that the card shows with their answers (default: 3, and none of "
+        "data that lies on this machine alone)",
     )
 
 
 def run(parsed: argparse.Namespace) -> dict[str, Any]:
     """Look, show, and upload unless it is a dry run."""
-    if parsed.examples < 0:
+    if parsed.examples is not None and parsed.examples < 0:
         raise ConfigError("--examples must not be negative.")
     if parsed.pr and parsed.revision:
         raise ConfigError("--pr is a proposal for main and does not go with --revision.")

@@ -1,40 +1,34 @@
 """A run in one row: what lists, tables and selectors show of it. Loads no torch.
 
-1,000 runs are no matter: a row is made anew only when the run's files or its status have changed,
-and of a log only the few lines are parsed that a row tells of.
+1,000 runs are no matter: a row is made anew only when the run's files or its status have changed.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from qa_lora import event_log
 from qa_lora.config import TrainConfig
 from qa_lora.data.sources import short_name
 from qa_lora.errors import QALoRAError, RunError
-from qa_lora.events import Evaluated, Failed, Finished, Scored, Started, Step, from_json
+from qa_lora.events import Scored
+from qa_lora.fetching import ENVIRONMENT, base_commit
 from qa_lora.labels import LABEL, Label, read_label
+from qa_lora.log_summary import read_log
 from qa_lora.report import headline, list_reports, read_report
 from qa_lora.runs import CONFIG, EVENTS, Run, RunStatus, place
 
-__all__ = ["ORDERS", "RunSummary", "Summaries", "arrange", "setting_text", "state_of", "summarize"]
+__all__ = ["RunSummary", "Summaries", "setting_text", "state_of", "summarize"]
 
 State = tuple[object, ...]
 """What changes whenever a row may."""
 
-_SKIPPED = tuple(
-    f'{{"type": "{kind}"'.encode()
-    for kind in ("probed", "checkpointed", "scoring", "recovered", "downloading")
-)
-_STEP = b'{"type": "step"'
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d-\d{6})(?:-|$)")
 MOST_SETTINGS = 6
 MOST_KEPT = 20_000
@@ -54,6 +48,11 @@ class RunSummary:
     damage: str = ""
     """What is damaged, in a sentence."""
     model: str = ""
+    """The base model's name, short."""
+    base: str = ""
+    """The base model as the settings name it: "pocket", a folder or a Hub id."""
+    base_commit: str | None = None
+    """The state of a base of the Hub that it was trained on, if that was written down."""
     data: str = ""
     """The data's name, short."""
     settings: str = ""
@@ -61,7 +60,7 @@ class RunSummary:
     step: int | None = None
     total_steps: int | None = None
     finished: bool = False
-    """Whether its last word is that the training ended as asked."""
+    """Whether the training ended as asked; what comes after it, such as scoring, may fail."""
     validation_loss: float | None = None
     """Of the adapter that was kept, once the training has ended."""
     best_validation_loss: float | None = None
@@ -94,7 +93,7 @@ class RunSummary:
     def to_dict(self) -> dict[str, Any]:
         """The row as `qa-lora runs --json` gives it."""
         values: dict[str, Any] = {"run": self.id, "status": self.status, "path": str(self.path)}
-        if self.place is not None:
+        if self.status == "waiting":
             values["place"] = self.place
         if self.total_steps is not None:
             values["total_steps"] = self.total_steps
@@ -140,7 +139,7 @@ class Summaries:
 
 
 def _state(run: Run, status: RunStatus) -> State:
-    more = ("evaluations", "adapter/adapter_config.json")
+    more = ("evaluations", "adapter/adapter_config.json", ENVIRONMENT)
     return (status, *state_of(run, EVENTS, CONFIG, LABEL, *more))
 
 
@@ -155,65 +154,6 @@ def state_of(run: Run, *names: str) -> State:
         else:
             found.append((stat.st_mtime_ns, stat.st_size))
     return tuple(found)
-
-
-ORDERS = {
-    "newest": "Newest first",
-    "oldest": "Oldest first",
-    "name": "Name",
-    "status": "Status",
-    "loss": "Validation loss, lowest first",
-    "rouge": "ROUGE-L tuned, highest first",
-    "gain": "Gain in ROUGE-L, highest first",
-    "time": "Time, longest first",
-}
-"""By what rows can be sorted, in words."""
-
-
-def arrange(
-    rows: Iterable[RunSummary], *, text: str = "", status: str = "", order: str = "newest"
-) -> list[RunSummary]:
-    """The rows that are asked for, sorted; those without a value come last.
-
-    Args:
-        rows: Newest first.
-        text: Words that all must stand in the name, id, note, model, data or settings.
-        status: One status; any if empty.
-        order: One of :data:`ORDERS`.
-    """
-    words = text.casefold().split()
-    found = [
-        row
-        for row in rows
-        if (not status or row.status == status) and all(word in _words(row) for word in words)
-    ]
-    match order:
-        case "oldest":
-            found.reverse()
-        case "name":
-            found.sort(key=lambda row: row.name.casefold())
-        case "status":
-            found.sort(key=lambda row: row.status)
-        case "loss":
-            found.sort(key=lambda row: _last(row.best_validation_loss))
-        case "rouge":
-            found.sort(key=lambda row: _last(row.rouge_tuned, -1))
-        case "gain":
-            found.sort(key=lambda row: _last(row.gain, -1))
-        case "time":
-            found.sort(key=lambda row: _last(row.seconds, -1))
-        case _:
-            pass
-    return found
-
-
-def _words(row: RunSummary) -> str:
-    parts = (row.title, row.id, row.note, row.model, row.data, row.settings)
-    return "\n".join(parts).casefold()
-
-
-def _last(value: float | None, sign: int = 1) -> float:
-    return math.inf if value is None else sign * value
 
 
 def summarize(run: Run, status: RunStatus | None = None) -> RunSummary:
@@ -239,75 +179,22 @@ def summarize(run: Run, status: RunStatus | None = None) -> RunSummary:
         config, damage = None, damage or error.message
     if config is not None:
         row = replace(
-            row, model=_clean(config.model.rstrip("/").rsplit("/", 1)[-1]),
+            row, model=_clean(config.model.rstrip("/").rsplit("/", 1)[-1]), base=config.model,
+            base_commit=base_commit(run.path),
             data=_clean(short_name(config.data)), settings=_settings(config),
         )  # fmt: skip
-    told, wrong = _read_log(run)
+    told, wrong = read_log(run)
     damage = damage or wrong
     return replace(
         row,
         status="damaged" if damage else status,
         damage=_clean(damage),
         has_adapter=(run.adapter / "adapter_config.json").is_file(),
-        can_resume=run.can_resume(),
+        can_resume=run.can_resume(status),
         place=place(run) if status == "waiting" else None,
         **_scores(run, told.pop("scored", None)),
         **told,
     )
-
-
-def _read_log(run: Run) -> tuple[dict[str, Any], str]:
-    """The fields of a row that the log tells, with the last scoring; and what is wrong with it."""
-    values: dict[str, Any] = {}
-    losses: list[tuple[int, float]] = []
-    last_step: Step | None = None
-    any_line = any_event = False
-    try:
-        for event in _events(run.events_path):
-            any_line = True
-            any_event = any_event or event is not None
-            match event:
-                case Started():
-                    # A run that goes on repeats what came after its last checkpoint.
-                    values = {"total_steps": event.total_steps, "step": event.step}
-                    losses = [each for each in losses if each[0] <= event.step]
-                    last_step = None
-                case Step():
-                    last_step = event
-                case Evaluated() if math.isfinite(event.loss):
-                    losses.append((event.step, event.loss))
-                case Finished():
-                    values |= {"finished": True, "validation_loss": event.validation_loss}
-                    values["seconds"] = event.seconds
-                case Failed():
-                    values["finished"] = False
-                case Scored():
-                    values["scored"] = event
-                case _:
-                    pass
-    except OSError as error:
-        return values, f"{EVENTS} cannot be read: {error.strerror or error}."
-    if last_step is not None:
-        values["step"] = last_step.step
-        values.setdefault("seconds", last_step.elapsed_seconds)
-    if losses:
-        values["best_validation_loss"] = min(loss for _, loss in losses)
-    return values, f"{EVENTS} holds no event." if any_line and not any_event else ""
-
-
-def _events(path: Path) -> Iterator[Any]:
-    """The events that matter to a row, of all steps the last one; None for a damaged line."""
-    step = b""
-    for line in event_log.lines(path):
-        if line.startswith(_STEP):
-            step = line
-        elif not line.startswith(_SKIPPED):
-            if step:  # before what may come after it, such as the start of a training that went on
-                yield from_json(step.decode("utf-8", "replace"))
-                step = b""
-            yield from_json(line.decode("utf-8", "replace"))
-    if step:
-        yield from_json(step.decode("utf-8", "replace"))
 
 
 def _scores(run: Run, scored: Scored | None) -> dict[str, Any]:

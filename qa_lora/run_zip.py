@@ -10,6 +10,7 @@ from pathlib import Path
 from qa_lora.errors import RunError
 from qa_lora.files import replaced_file
 from qa_lora.labels import LABEL
+from qa_lora.run_summaries import state_of
 from qa_lora.runs import CONFIG, EVENTS, Run
 
 __all__ = ["zip_run"]
@@ -18,6 +19,8 @@ KEPT = (CONFIG, "environment.json", EVENTS, LABEL, "worker.log", "adapter", "eva
 CHECKPOINTS = ("checkpoint", "checkpoint.previous")
 AS_IT_IS = (".safetensors", ".pt", ".bin", ".parquet", ".png", ".zip")
 """Endings of files that hardly become smaller."""
+STATE = (CONFIG, EVENTS, "adapter/adapter_config.json", "checkpoint")
+"""Of these one changes when somebody trains the run, moves it or deletes it."""
 
 
 def zip_run(run: Run, target: Path, *, checkpoints: bool = False) -> list[str]:
@@ -45,6 +48,7 @@ def zip_run(run: Run, target: Path, *, checkpoints: bool = False) -> list[str]:
             "Wait for it, or stop it first.",
         )
     names = (*KEPT, *CHECKPOINTS) if checkpoints else KEPT
+    before = state_of(run, *STATE)
     written: list[str] = []
     try:
         with (
@@ -59,14 +63,18 @@ def zip_run(run: Run, target: Path, *, checkpoints: bool = False) -> list[str]:
                     how = zipfile.ZIP_STORED if small else zipfile.ZIP_DEFLATED
                     file.write(source, f"{run.id}/{inside}", compress_type=how)
                     written.append(inside)
+            if run.alive() or state_of(run, *STATE) != before:
+                raise RunError(
+                    f"The run {run.id} was changed, moved or deleted while its files were packed.",
+                    "Do it again when nobody works on it.",
+                )
+            if not written:
+                raise RunError(f"The run {run.id} holds nothing to download.")
     except OSError as error:
         raise RunError(
             f"The zip file of {run.id} cannot be made: {error.strerror or error}.",
             "Check the free space and who may read the run's folder.",
         ) from None
-    if not written:
-        target.unlink(missing_ok=True)
-        raise RunError(f"The run {run.id} holds nothing to download.")
     return written
 
 
@@ -76,9 +84,15 @@ def _files(path: Path) -> Iterator[Path]:
         return
     if path.is_file():
         yield path
-    for folder, inner, names in os.walk(path):
+    for folder, inner, names in os.walk(path, onerror=_fail):
         inner.sort()
         for name in sorted(names):
             found = Path(folder, name)
             if not name.startswith(".") and not found.is_symlink() and found.is_file():
                 yield found
+
+
+def _fail(error: OSError) -> None:
+    """What cannot be listed must not be left out without a word; what is no folder is none."""
+    if not isinstance(error, (NotADirectoryError, FileNotFoundError)):
+        raise error

@@ -188,13 +188,16 @@ class Run:
         """Whether a state was saved to go on from."""
         return self.checkpoint.is_dir() or self.previous_checkpoint.is_dir()
 
-    def can_resume(self) -> bool:
+    def can_resume(self, status: RunStatus | None = None) -> bool:
         """Whether this is an unfinished training that nobody is working on.
 
         One that was interrupted or cancelled before its first checkpoint begins anew. One that
         failed before it would only fail again.
+
+        Args:
+            status: Its status if that is known already.
         """
-        status = self.status()
+        status = status or self.status()
         unfinished = status in ("stopped", "interrupted") or (
             status == "failed" and self.has_checkpoint()
         )
@@ -316,7 +319,8 @@ def find(name: str | Path, runs_dir: str | Path) -> Run:
     candidates = [inside] if Path(name).name == str(name) else []
     for path in [*candidates, Path(name)]:
         if (path / CONFIG).is_file():
-            return Run(path)
+            # "." and ".." are no names.
+            return Run(path if path.name not in ("", "..") else path.resolve())
     newest = list_runs(runs_dir)
     known = f"The newest is {newest[0].id}." if newest else "There are no runs there yet."
     raise RunError(f"There is no run {name} in {runs_dir}.", known)

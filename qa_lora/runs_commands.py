@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 from qa_lora import labels, runs, terminal, trash
 from qa_lora.errors import ConfigError, RunError
-from qa_lora.run_summaries import ORDERS, arrange, summarize
+from qa_lora.run_order import ORDERS, arrange
+from qa_lora.run_summaries import summarize
 
 __all__ = ["add_commands"]
 
@@ -95,8 +97,10 @@ def _delete(parsed: argparse.Namespace) -> Result:
         trash.empty(runs_dir, only=lies)
         terminal.say(f"The run {run.id} is deleted.", quiet=parsed.json)
         return {"run": run.id, "path": None}
+    elsewhere = runs_dir.resolve() != Path(parsed.runs_dir).resolve()
+    where = f" --runs-dir {shlex.quote(str(runs_dir))}" if elsewhere else ""
     terminal.say(
-        f"The run {run.id} is in the trash; qa-lora restore {lies.id} takes it out.",
+        f"The run {run.id} is in the trash; qa-lora restore {lies.id}{where} takes it out.",
         quiet=parsed.json,
     )
     return {"run": run.id, "in_trash": lies.id, "path": str(lies.path)}

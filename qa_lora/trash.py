@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from qa_lora import turns
@@ -14,13 +15,17 @@ __all__ = ["TRASH", "delete", "empty", "in_trash", "restore"]
 
 TRASH = ".trash"
 MOST_OF_A_NAME = 1_000
+GOING = ".going"
+"""Ends the name of what nobody takes back any more."""
 
 
 def in_trash(runs_dir: str | Path) -> list[Run]:
-    """The deleted runs of a folder, by name, newest first."""
+    """The deleted runs of a folder, by name, newest first; none that is just being emptied."""
+    if (Path(runs_dir) / TRASH).is_symlink():
+        return []  # what lies there was not put there by us
     try:
         with os.scandir(Path(runs_dir) / TRASH) as entries:
-            names = sorted((each.name for each in entries), reverse=True)
+            names = sorted((each.name for each in entries if each.name[0] != "."), reverse=True)
     except OSError:
         return []
     return [Run(Path(runs_dir) / TRASH / name) for name in names]
@@ -101,20 +106,35 @@ def empty(runs_dir: str | Path, only: Run | None = None) -> int:
         RunError: If some of it cannot be deleted; the rest is gone.
     """
     gone, left = 0, ""
+    runs_dir = Path(runs_dir)
     for run in in_trash(runs_dir):
         if only is not None and run.id != only.id:
             continue
         try:
-            # A link is taken away, never what it leads to; rmtree follows none inside.
-            if run.path.is_symlink() or not run.path.is_dir():
-                run.path.unlink()
-            else:
-                shutil.rmtree(run.path)
+            with turns.look(runs_dir):  # half of a run must not be restored
+                run.path.rename(run.path.with_name(f".{run.id}{GOING}"))
             gone += 1
         except FileNotFoundError:
-            pass  # another one empties it, too
+            pass  # another one empties it, too, or has taken it back
         except OSError as error:
             left = f"{run.id} cannot be deleted from the trash: {error.strerror or error}."
+    # Those of an earlier call that was cut short, too.
+    trash = runs_dir / TRASH
+    for path in [] if trash.is_symlink() else trash.glob(f".*{GOING}"):
+        try:
+            # A link is taken away, never what it leads to; rmtree follows none inside.
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            else:
+                shutil.rmtree(path)
+        except FileNotFoundError:
+            pass  # as above
+        except OSError as error:
+            name = path.name[1:].removesuffix(GOING)
+            left = f"{name} cannot be deleted from the trash: {error.strerror or error}."
+            with suppress(OSError):  # what is left of it is seen, and deleted the next time
+                path.rename(_free(path.parent, name))
+            gone -= 1
     if left:
         raise RunError(left, f"{gone:,} other runs are gone." if gone else "")
     return gone

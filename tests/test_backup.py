@@ -13,6 +13,7 @@ from qa_lora.adapters import ADAPTER_WEIGHTS
 from qa_lora.backup.fetch import fetch
 from qa_lora.backup.keeper import Keeper
 from qa_lora.backup.places import is_repo
+from qa_lora.cli import main
 from qa_lora.config import TrainConfig
 from qa_lora.errors import RunError
 from qa_lora.events import BackedUp, Checkpointed, Event, Finished, Step
@@ -109,6 +110,34 @@ def test_fetching_says_what_is_missing_and_overwrites_nothing(tmp_path: Path) ->
         fetch(str(place / "2026-01-02-000000-b"), tmp_path / "runs")
     with pytest.raises(RunError, match="There is no backup of a run in"):
         fetch(str(tmp_path / "nothing"), tmp_path / "runs")
+
+
+def test_a_backup_that_was_cut_short_is_not_taken_for_one(tmp_path: Path) -> None:
+    place = tmp_path / "volume"
+
+    def lies_at(name: str) -> None:
+        (place / name).mkdir(parents=True)
+        (place / name / "config.yaml").write_text(TrainConfig().to_yaml())
+
+    lies_at(".2026-01-01-000000-a.new")
+    with pytest.raises(RunError, match="There is no backup of a run in"):
+        fetch(str(place), tmp_path / "runs")
+    # Killed between the two renames: the one before was moved away, the new one is whole.
+    lies_at(".2026-01-01-000000-a.old")
+    assert fetch(str(place), tmp_path / "runs").id == "2026-01-01-000000-a"
+    assert [path.name for path in place.iterdir()] == ["2026-01-01-000000-a"]
+
+
+def test_what_another_machine_lacks_is_said_before_it_is_needed(
+    tmp_path: Path, qa_csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"data": str(qa_csv), "test_data": "/gone/exam.csv", "model": "/gone/model"}
+    run = runs.create(TrainConfig.build(**names), tmp_path / "volume")
+    words = ["fetch-backup", str(tmp_path / "volume"), "--runs-dir", str(tmp_path / "runs")]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert f"{run.id} is in" in said and str(qa_csv) not in said
+    assert "name /gone/exam.csv, which is not on this machine" in said and "/gone/model" in said
 
 
 def test_a_place_is_a_folder_or_a_repository(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from qa_lora import runs
-from qa_lora.card import CardFacts, base_name, gather, loss_plot, write_card
+from qa_lora.base_names import base_name
+from qa_lora.card import CardFacts, default_examples, gather, loss_plot, write_card
 from qa_lora.card.facts import DataSource, sources_of
+from qa_lora.checksums import digest_of
 from qa_lora.config import TrainConfig
 from qa_lora.events import Evaluated, Finished, Started, Step, to_json
 from qa_lora.report import save_report
@@ -147,8 +149,8 @@ def test_sources_are_named_without_folders_and_with_their_licence(tmp_path: Path
     config = TrainConfig.build(data=f"atlas\n{folder}", test_data="/gone/away.csv")
     assert sources_of(config) == (
         DataSource("atlas", "training", None, "cc-by-4.0"),
-        DataSource("licensed", "training", None, "cc0-1.0"),
-        DataSource("away.csv", "test"),
+        DataSource("licensed", "training", None, "cc0-1.0", here=True),
+        DataSource("away.csv", "test", here=True),
     )
 
 
@@ -171,6 +173,76 @@ def test_a_run_is_read_and_old_scores_do_not_count(tmp_path: Path) -> None:
     os.utime(weights, (later, later))
     found = gather(run)
     assert found.report is None and found.stale
+
+
+def test_the_scores_that_say_most_are_taken(tmp_path: Path) -> None:
+    run = runs.create(TrainConfig.build(model="x/y", data="atlas"), tmp_path)
+    run.adapter.mkdir()
+    weights = run.adapter / "adapter_model.safetensors"
+    weights.write_bytes(b"x")
+
+    def scored(rows: int, *, digest: str = digest_of(weights), data: str = "atlas", **values: Any):
+        made = make_report({"base": [0.1] * rows, "tuned": [0.9] * rows})
+        settings = made.settings | {"data": data, "adapter_digests": {"tuned": digest}}
+        report = dataclasses.replace(made, settings=settings, **values)
+        return save_report(report, run.evaluations_dir).number
+
+    scored(30, digest="0" * 64)  # of an older adapter, however new its file is
+    assert gather(run).report is None and gather(run).stale
+    validation = scored(40, split="validation")
+    assert gather(run).report.number == validation
+    scored(50, data="someone/else")
+    cut_short = scored(25, complete=False, asked=60)
+    assert gather(run).report.number == cut_short
+    whole = scored(20)
+    scored(4)  # a quick look afterwards
+    assert gather(run).report.number == whole
+    again = scored(20)
+    assert gather(run).report.number == again
+    # A copy of the run: times say nothing.
+    later = weights.stat().st_mtime + 3600
+    os.utime(weights, (later, later))
+    assert gather(run).report.number == again
+    weights.write_bytes(b"trained on")
+    os.utime(weights, (0, 0))
+    assert gather(run).report is None and gather(run).stale
+
+
+def test_scores_are_named_after_the_questions_that_were_asked(tmp_path: Path) -> None:
+    config = TrainConfig.build(model="x/y", data="someone/chats", test_data="someone/exam")
+    both = facts(config=config, sources=sources_of(config))
+    assert [source.name for source in both.scored_on] == ["atlas"]  # the report says so
+    report = make_report({"base": [0.1] * 6, "tuned": [0.9] * 6})
+
+    def told(split: str, data: str) -> tuple[str, str, str]:
+        made = dataclasses.replace(report, split=split, settings={"data": data})
+        text = write_card(dataclasses.replace(both, report=made), adapter="me/x")
+        (result, *_) = read(text).eval_results
+        return result.dataset_name, result.dataset_type, text
+
+    assert told("test", "someone/chats")[:2] == ("someone/exam", "someone/exam")
+    assert told("validation", "someone/chats")[:2] == ("someone/chats", "someone/chats")
+    name, kind, text = told("file", "exam.csv")
+    assert (name, kind) == ("exam.csv", "questions-and-answers")
+    assert "questions of exam\\.csv, none of which" in text.replace("exam.csv,", "exam\\.csv,")
+    assert "### Some answers" not in text and "### Some answers" in told("test", "atlas")[2]
+
+
+def test_what_a_person_typed_or_keeps_here_is_not_shown_unasked(tmp_path: Path) -> None:
+    data = tmp_path / "customers.csv"
+    data.write_text("question,answer\nwhy,because\n")
+    config = TrainConfig.build(
+        model="x/y", data=str(data), probe_questions=["Where does Ada live?"]
+    )
+    mine = facts(
+        config=config, sources=sources_of(config),
+        report=make_report({"base": [0.1] * 6, "tuned": [0.9] * 6}, settings={"data": str(data)}),
+    )  # fmt: skip
+    card = write_card(mine, adapter="me/x")
+    assert "Ada" not in card and "Some answers" not in card and str(tmp_path) not in card
+    assert "customers.csv" in card.replace("\\", "")
+    assert "### Some answers" in write_card(mine, adapter="me/x", examples=2)
+    assert default_examples(facts()) == 3
 
 
 def test_the_plot_is_a_picture_of_all_lengths() -> None:

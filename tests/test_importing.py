@@ -27,8 +27,11 @@ from qa_lora.imported import imported_folder, list_imported, remove_imported
 from qa_lora.importing import import_adapter
 from qa_lora.locate import locate
 from qa_lora.models import load_base
+from qa_lora.owners import owner_of
+from qa_lora.run_zip import zip_run
 from tests import flan_like
 from tests.lively import make_adapter, make_model
+from tests.made_runs import made_run, story
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +191,33 @@ def test_the_same_again_is_the_same_and_another_needs_a_name_of_its_own(
     assert list_imported(runs_dir) == [first]
     remove_imported("it", runs_dir)
     assert import_adapter(other, runs_dir, name="it").digest != first.digest
+
+
+def test_two_visitors_bring_in_the_same_and_each_has_it(adapter, runs_dir):
+    one, two, again = (import_adapter(adapter, runs_dir, owner=who * 32) for who in ("a", "b", "b"))
+    assert again == two and two.name == f"{one.name}-bbbbbb"
+    assert [owner_of(each.folder)[0] for each in (one, two)] == ["a", "b"]
+    with pytest.raises(RunError, match="another imported adapter named"):
+        import_adapter(adapter, runs_dir, name=one.name, owner="b" * 32)
+
+
+def test_a_zip_of_a_run_of_ours_is_an_adapter(made, runs_dir, model, tmp_path):
+    run = made_run(tmp_path / "elsewhere", "2026-01-01-000000-mine", *story(), model=str(model))
+    shutil.copytree(made, run.adapter)
+    for name in ("checkpoint", "checkpoint.previous"):
+        (run.path / name).mkdir()
+        (run.path / name / "weights.safetensors").write_bytes(b"x")
+    zip_run(run, tmp_path / "run.zip", checkpoints=True)
+    kept = import_adapter(tmp_path / "run.zip", runs_dir)
+    assert (kept.base, kept.r) == (str(model), 4)
+
+
+def test_an_adapter_that_names_no_base_is_told_one(model, tmp_path, runs_dir):
+    base = load_base(str(model), precision="fp32").model
+    base.name_or_path = ""
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q"])).save_pretrained(tmp_path / "bare")
+    assert "Say which one it is" in refusal(tmp_path / "bare", runs_dir)
+    assert import_adapter(tmp_path / "bare", runs_dir, base=str(model)).base == str(model)
 
 
 def test_an_imported_adapter_is_trained_on_and_named_where_it_lies(adapter, runs_dir, model):

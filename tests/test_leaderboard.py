@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from qa_lora import runs
+from qa_lora.checksums import read_checksums, write_checksums
 from qa_lora.config import TrainConfig
 from qa_lora.report import read_report, save_report
 from qa_lora.report.leaderboard import Leaderboard
@@ -79,6 +81,17 @@ def test_an_adapter_trained_on_since_is_marked(folder):
     later = (run.evaluations_dir / "1.json").stat().st_mtime + 5
     os.utime(run.adapter / "adapter_config.json", (later, later))
     assert board.boards()[0].standings[0].newer_adapter
+
+    # Where weights and report say what they are, times count no more.
+    (run.adapter / "adapter_model.safetensors").write_bytes(b"x")
+    write_checksums(run.adapter)
+    digest = read_checksums(run.adapter)["adapter_model.safetensors"]
+    made = make_report({"base": BASE, "tuned": GOOD})
+    for known in (digest, "0" * 64):
+        settings = made.settings | {"adapter_digests": {"tuned": known}}
+        save_report(dataclasses.replace(made, settings=settings), run.evaluations_dir)
+        os.utime(run.adapter / "adapter_config.json", (later + 99, later + 99))
+        assert board.boards()[0].standings[0].newer_adapter == (known != digest)
 
 
 def test_files_are_read_once_and_damaged_ones_left_out(folder, monkeypatch):

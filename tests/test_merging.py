@@ -188,6 +188,10 @@ def test_what_is_in_the_way_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             merge(adapter, tmp_path / "new")
     assert {path.name: path.read_bytes() for path in (tmp_path / "merged").iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "flan", "merged", "mine"]
+    (tmp_path / "merged" / "notes.md").write_text("my evaluation of it")
+    with pytest.raises(RunError, match=r"more than the merged model, such as notes\.md"):
+        merge(adapter, tmp_path / "merged", "bf16", overwrite=True)
+    (tmp_path / "merged" / "notes.md").unlink()
     merge(adapter, tmp_path / "merged", "bf16", overwrite=True)
     assert json.loads((tmp_path / "merged" / MERGED).read_text())["precision"] == "bfloat16"
 

@@ -286,6 +286,36 @@ def test_a_change_after_the_look_is_noticed(entered: Hub, run: runs.Run) -> None
     assert repo.files == {"x": b"y"}
 
 
+def test_what_was_looked_at_is_what_goes(entered: Hub, run: runs.Run) -> None:
+    repo = entered.add("model", REPO, {}, private=True)
+    planned = plan(run, REPO, token=TOKEN)
+    weights = run.adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(PublishError, match="has changed since it was looked at"):
+        upload(planned, TOKEN)
+    shutil.rmtree(run.path)
+    with pytest.raises(PublishError, match="has changed since it was looked at"):
+        upload(planned, TOKEN)
+    assert repo.files == {}
+
+
+def test_a_repository_that_was_made_meanwhile_is_not_written_to(
+    entered: Hub, run: runs.Run
+) -> None:
+    planned = plan(run, REPO, token=TOKEN)
+    repo = entered.add("model", REPO, {"README.md": b"theirs"})
+    with pytest.raises(PublishError, match="that was not there, or not seen, before"):
+        upload(planned, TOKEN)
+    assert repo.files == {"README.md": b"theirs"}
+
+
+def test_answers_to_questions_of_a_private_file_are_shown_if_that_is_wished(
+    entered: Hub, run: runs.Run
+) -> None:
+    assert "Some answers" not in plan(run, REPO, token=TOKEN).card
+    assert "Some answers" in plan(run, REPO, token=TOKEN, examples=2).card
+
+
 def test_no_other_token_is_used_than_the_one_given(
     entered: Hub, run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

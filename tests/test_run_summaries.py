@@ -10,10 +10,11 @@ import pytest
 
 from qa_lora import event_log, run_summaries, runs
 from qa_lora.event_log import EventReader
-from qa_lora.events import Evaluated, Step, from_json
+from qa_lora.events import Evaluated, Failed, Step, from_json
 from qa_lora.labels import write_label
 from qa_lora.report import save_report
-from qa_lora.run_summaries import ORDERS, Summaries, arrange, summarize
+from qa_lora.run_order import ORDERS, arrange
+from qa_lora.run_summaries import Summaries, summarize
 from qa_lora.runs import Run
 from tests.made_reports import make_report
 from tests.made_runs import made_run, pretend_alive, started, step, story, with_adapter
@@ -43,6 +44,13 @@ def test_the_keys_of_the_contract_are_kept(tmp_path: Path) -> None:
     new = summarize(made_run(tmp_path, "new")).to_dict()
     assert not {"step", "total_steps", "validation_loss", "headline", "place"} & set(new)
     json.dumps([values, new])
+
+
+def test_a_scoring_that_failed_takes_nothing_from_the_training(tmp_path: Path) -> None:
+    run = made_run(tmp_path, "done", *story(rouge=None), Failed(3, "No memory.", "Score fewer."))
+    row = summarize(run)
+    assert row.status == "failed" and row.finished
+    assert row.to_dict()["validation_loss"] == 2.0
 
 
 def test_a_run_that_goes_on_forgets_what_it_repeats(tmp_path: Path) -> None:

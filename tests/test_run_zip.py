@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from qa_lora import event_log, trash
 from qa_lora.errors import RunError
 from qa_lora.labels import write_label
 from qa_lora.run_zip import zip_run
 from qa_lora.runs import Run
-from tests.made_runs import made_run, pretend_alive, story, with_adapter
+from tests.made_runs import made_run, pretend_alive, step, story, with_adapter
 
 
 @pytest.fixture
@@ -82,6 +83,29 @@ def test_a_run_at_work_is_refused_and_a_failure_leaves_nothing(run: Run, tmp_pat
     with pytest.raises(RunError, match="is being worked on"):
         zip_run(run, folder / "x.zip")
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("happens", ["deleted", "resumed", "goes on"])
+def test_a_run_that_changes_meanwhile_is_no_zip(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happens: str
+) -> None:
+    write = zipfile.ZipFile.write
+
+    def interrupted(file: zipfile.ZipFile, source: Path, *args: str, **options: int) -> None:
+        write(file, source, *args, **options)
+        if source.name == "adapter_config.json":
+            if happens == "deleted":
+                trash.delete(run)
+            elif happens == "resumed":
+                pretend_alive(run)
+            else:
+                event_log.append(run.events_path, step(9))
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", interrupted)
+    (tmp_path / "out.zip").write_text("an older one")
+    with pytest.raises(RunError, match=r"changed, moved or deleted|cannot be made"):
+        zip_run(run, tmp_path / "out.zip")
+    assert (tmp_path / "out.zip").read_text() == "an older one"
 
 
 def test_old_dates_and_large_files_are_no_matter(run: Run, tmp_path: Path) -> None:

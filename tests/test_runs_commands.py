@@ -71,6 +71,16 @@ def test_a_run_goes_to_the_trash_and_comes_back(runs_dir: Path, capsys) -> None:
     assert "qa-lora restore b takes it out" in said(capsys, runs_dir, "delete", "b")
 
 
+def test_a_run_is_named_by_its_folder_wherever_that_is(
+    runs_dir: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs_dir / "a")
+    shown = said(capsys, tmp_path / "others", "delete", ".")
+    assert f"The run a is in the trash; qa-lora restore a --runs-dir {runs_dir} takes" in shown
+    assert (runs_dir / ".trash" / "a" / "config.yaml").is_file()
+    assert "The run a is back" in said(capsys, runs_dir, "restore", "a")
+
+
 def test_a_damaged_run_is_listed_and_deleted(runs_dir: Path, capsys) -> None:
     (runs_dir / "c" / "config.yaml").unlink()
     row = call(capsys, runs_dir, "runs", "--status", "damaged")["runs"][0]

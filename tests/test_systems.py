@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from qa_lora import runs
 from qa_lora.adapters import attach_lora, save_adapter
 from qa_lora.answering import Answer, Answerer, GenerationSettings, load
+from qa_lora.base_names import same_base
 from qa_lora.checksums import write_checksums
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.errors import ConfigError, ModelError, QALoRAError
-from qa_lora.locate import same_base
 from qa_lora.models import load_base
 from qa_lora.prompts import PromptTemplate
 from qa_lora.whitespace import with_tokens

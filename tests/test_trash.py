@@ -94,6 +94,46 @@ def test_a_trash_that_leads_elsewhere_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="link"):
         trash.delete(run)
     assert run.path.exists() and not list((tmp_path / "outside").iterdir())
+    for name in ("precious", ".precious.going"):
+        (tmp_path / "outside" / name).mkdir()
+    assert trash.in_trash(tmp_path / "runs") == [] and trash.empty(tmp_path / "runs") == 0
+    assert len(list((tmp_path / "outside").iterdir())) == 2
+
+
+def test_what_is_half_deleted_cannot_be_restored_and_goes_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        trash.delete(made_run(tmp_path, name, *story()))
+    with monkeypatch.context() as killed:
+
+        def die(path: Path) -> None:
+            (path / "config.yaml").unlink()
+            raise KeyboardInterrupt
+
+        killed.setattr("shutil.rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            trash.empty(tmp_path, only=trash.in_trash(tmp_path)[0])
+    assert [run.id for run in trash.in_trash(tmp_path)] == ["one"]
+    with pytest.raises(RunError, match="no run two"):
+        trash.restore("two", tmp_path)
+    assert trash.empty(tmp_path) == 1
+    assert list((tmp_path / ".trash").iterdir()) == []
+
+
+def test_what_cannot_be_deleted_is_seen_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trash.delete(made_run(tmp_path, "one"))
+    with monkeypatch.context() as full:
+
+        def refuse(path: Path) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        full.setattr("shutil.rmtree", refuse)
+        with pytest.raises(RunError, match="one cannot be deleted from the trash: Permission"):
+            trash.empty(tmp_path)
+    assert [run.id for run in trash.in_trash(tmp_path)] == ["one"]
 
 
 def test_a_report_is_not_written_for_a_deleted_run(tmp_path: Path) -> None:

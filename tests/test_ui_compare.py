@@ -131,7 +131,7 @@ def test_only_what_the_page_offers_can_be_a_column(tmp_path: Path) -> None:
         (run.adapter / "adapter_model.safetensors").write_bytes(b"")
     one, two, far = made
     engine = Engine(tmp_path)
-    assert engine.other_runs(one) == [two.id]
+    assert list(engine.other_runs(one)) == [two.id]
     chosen = asking.chosen_systems(engine, one, [two.id, "tuned", "/etc", far.id])
     assert chosen == ("tuned", two.id)
     for wrong in ([], ["base"], ["base", far.id], None):

@@ -65,7 +65,8 @@ def test_everything_shown_is_escaped(report, tmp_path):
     ]
     run = runs.create(TrainConfig(name="r"), tmp_path)
     save_report(report, run.evaluations_dir)
-    html.append(board.board_html(Leaderboard(tmp_path).boards()[0], "rougeL", {BAD: {}}, None))
+    boards = Leaderboard(tmp_path).boards()
+    html.append(board.board_html(boards[0], "rougeL", {BAD: {}}, None, {run.id: BAD}))
     for each in html:
         assert "<img" not in each
     assert "1 unchanged" in html[5]
@@ -224,7 +225,7 @@ def ended(job: Job) -> Job:
 def test_an_order_takes_runs_of_the_same_base(engine):
     one, two, other = (run_named(engine, name) for name in ("r0", "r1", "r2"))
     uploads = engine.runs_dir / "uploads"
-    assert engine.other_runs(one) == [two.id]
+    assert list(engine.other_runs(one)) == [two.id]
     assert ordering.make_order(engine, one, uploads, "test", [two.id], None, 3) == Order(
         "test", None, 3, None, (two.id,)
     )

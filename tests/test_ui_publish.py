@@ -20,11 +20,13 @@ from qa_lora.secrets import Finding
 from qa_lora.serving import ServerSettings
 from tests.lively import make_adapter, make_model
 from tests.loopback_hub import TOKEN, Hub
+from tests.made_runs import made_run
 
 pytest.importorskip("gradio")
 from qa_lora.ui.build import build_app
 from qa_lora.ui.engine import Engine
-from qa_lora.ui.publish import account_html, files_html
+from qa_lora.ui.publish import shows_examples
+from qa_lora.ui.publish_shown import account_html, files_html
 from qa_lora.ui.visitors import Visitor, acting_as
 
 REPO = "someone/mine"
@@ -163,7 +165,7 @@ def test_what_a_browser_may_send_as_a_run(panel: Panel, hub: Hub, run: Any) -> N
 
 def test_findings_are_shown_at_their_file_and_escaped() -> None:
     finding = Finding("<i>.json", 3, "a GitHub token")
-    file = PlannedFile("<i>.json", 2_500_000, "new", (finding,), b"")
+    file = PlannedFile("<i>.json", 2_500_000, "new", (finding,), b"", "")
     found = SimpleNamespace(files=(file,), notes=("<b>",), asks=())
     html = files_html(found)  # type: ignore[arg-type]
     assert "line 3: a GitHub token" in html and "2.5 MB" in html
@@ -196,3 +198,13 @@ def test_gradio_hands_the_visitors_login_to_the_handlers(
     assert given == [*[""] * inputs, login]
     nobody, *_ = special_args(panel.handler(name), [""] * inputs)
     assert nobody == [*[""] * inputs, None]
+
+
+def test_answers_are_offered_for_public_data_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_text("question,answer\nwhy,because\n")
+    for data, offered in (("atlas", True), (str(mine), False), (f"atlas\n{mine}", False)):
+        run = made_run(tmp_path / "runs", f"of-{offered}-{len(data)}", data=data)
+        assert shows_examples(run) == offered
+    (run.path / "config.yaml").write_text("damaged")
+    assert not shows_examples(run) and not shows_examples(None)

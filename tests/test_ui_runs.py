@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 import zipfile
 from collections.abc import Callable
@@ -99,8 +100,10 @@ def test_of_many_runs_the_first_are_shown_and_more_on_demand(page: Page) -> None
     shown = page.show(most=2)
     assert ids(shown) == ["c", "b"] and shown["runs-more"].visible
     assert "3 runs shown, the first 2 of them" in shown["runs-count"]
+    assert "sort only these" in shown["runs-count"]
     shown = page.show(most=102)
     assert ids(shown) == ["c", "b", "a"] and not shown["runs-more"].visible
+    assert "sort only these" not in shown["runs-count"]
 
 
 def test_no_run_says_what_to_do(tmp_path: Path) -> None:
@@ -216,6 +219,15 @@ def test_two_runs_are_compared(page: Page) -> None:
     assert "same 2 questions" in told and "0.600 (+0.45)" in told and "0.300 (+0.15)" in told
     assert page.show(kind="train")["run-curves"].value.count("Train loss") == 1
     assert page.show(other="a")["run-comparison"] == ""
+
+
+def test_two_states_of_a_base_are_told_apart(page: Page) -> None:
+    for name, commit in (("a", "a" * 40), ("b", "b" * 40)):
+        path = page.engine.find(name).path / "environment.json"
+        path.write_text(json.dumps({"base": {"commit": commit}}))
+    page.show()
+    shown = page.show(chosen="a", other="b")["run-comparison"]
+    assert "Commit of the base" in shown and "a" * 40 in shown and "b" * 40 in shown
 
 
 def test_a_damaged_run_is_shown_compared_and_harms_nothing(page: Page) -> None:

@@ -12,11 +12,11 @@ from qa_lora import runs
 from qa_lora.adapters import attach_adapter
 from qa_lora.answering.one_model import Adapter, FileKey, OneModel, Who, file_key
 from qa_lora.answering.together import Together, answer_one, answer_rows, is_blank
+from qa_lora.checksums import digest_of
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
 from qa_lora.encoding import Prompt
 from qa_lora.errors import ConfigError, ModelError, QALoRAError
-from qa_lora.fetching import base_commit
 from qa_lora.generation import Answer, GenerationSettings, generate_batch
 from qa_lora.locate import Located, locate
 from qa_lora.models import load_adapter_tokenizer, load_base
@@ -69,6 +69,7 @@ class Answerer:
         base_tokenizer: That of the base, where the training added tokens to it. The base never
             sees them: it reads and writes what it would without the adapter.
         key: Which file the adapter is from, so that it is not loaded twice.
+        commit: The state of a base of the Hub, if that is known.
     """
 
     def __init__(
@@ -82,8 +83,9 @@ class Answerer:
         run: runs.Run | None = None,
         base_tokenizer: PreTrainedTokenizerBase | None = None,
         key: FileKey | None = None,
+        commit: str | None = None,
     ) -> None:
-        one = OneModel(model, base_tokenizer or tokenizer)
+        one = OneModel(model, base_tokenizer or tokenizer, commit)
         tuned = one.adopt("default", tokenizer, template, max_source_tokens, run=run, key=key)
         self._set_up(one, tuned, settings)
 
@@ -102,6 +104,11 @@ class Answerer:
     def base(self) -> str:
         """Name of the base model: "pocket", a folder or a Hub id."""
         return self._one.base
+
+    @property
+    def commit(self) -> str | None:
+        """The state of a base of the Hub; None if it is another base, or that is not known."""
+        return self._one.commit
 
     @property
     def base_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -141,6 +148,25 @@ class Answerer:
         """
         who = self._who(system)
         return None if who is None else who.run
+
+    def digest_of(self, system: str) -> str:
+        """The SHA-256 of the file that an adapter's weights are from.
+
+        Returns:
+            An empty text for the base, for weights of no file, and if the file has changed since.
+
+        Raises:
+            ConfigError: If there is no such system.
+        """
+        who = self._who(system)
+        if who is None or who.key is None:
+            return ""
+        path = who.key[0]
+        try:
+            digest = digest_of(path)
+        except OSError:
+            return ""
+        return digest if file_key(path.parent) == who.key else ""
 
     def add(
         self,
@@ -480,8 +506,7 @@ def load(
     """
     found = locate(run, runs_dir)
     config = found.run.config() if found.run else TrainConfig()
-    commit = base_commit(found.run.path) if found.run else None
-    loaded = load_base(found.base, precision=precision or config.precision, commit=commit)
+    loaded = load_base(found.base, precision=precision or config.precision, commit=found.commit)
     return Answerer(
         attach_adapter(loaded.model, found.folder),
         load_adapter_tokenizer(found.folder, loaded.tokenizer),
@@ -491,4 +516,5 @@ def load(
         settings=GenerationSettings(max_new_tokens=config.max_new_tokens),
         run=found.run,
         key=file_key(found.folder),
+        commit=loaded.commit,
     )

@@ -16,11 +16,12 @@ from peft.utils import AuxiliaryTrainingWrapper
 from qa_lora import runs
 from qa_lora.adapters import ADAPTER_WEIGHTS, add_adapter, remove_adapter
 from qa_lora.answering.fair_lock import FairLock
+from qa_lora.base_names import same_base, same_state
 from qa_lora.config import TrainConfig
 from qa_lora.encoding import Asked, Prompt, fit_prompts
 from qa_lora.errors import ModelError
 from qa_lora.generation import Answer, GenerationSettings, Watch, generate_batch
-from qa_lora.locate import Located, same_base
+from qa_lora.locate import Located
 from qa_lora.models import load_adapter_tokenizer
 from qa_lora.prompts import PromptTemplate
 
@@ -80,11 +81,18 @@ class OneModel:
     Args:
         model: The base with one adapter.
         base_tokenizer: The base's own.
+        commit: The state of a base of the Hub, if that is known.
     """
 
-    def __init__(self, model: PeftModel, base_tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        model: PeftModel,
+        base_tokenizer: PreTrainedTokenizerBase,
+        commit: str | None = None,
+    ) -> None:
         self.model = model.eval()
         self.base_tokenizer = base_tokenizer
+        self.commit = commit
         self.lock = FairLock()
         self._users: dict[Adapter, int] = {}
         self._numbers = itertools.count()
@@ -124,6 +132,12 @@ class OneModel:
                 f"The adapter in {found.folder} belongs on {found.base}, but the model in memory "
                 f"is {self.base}.",
                 "Only adapters of one base model can answer together.",
+            )
+        if not same_state(found.commit, self.commit):
+            raise ModelError(
+                f"The adapter in {found.folder} was trained on the commit {_short(found.commit)} "
+                f"of {found.base}, but the model in memory is its commit {_short(self.commit)}.",
+                "Only adapters of one state of a base model can answer together.",
             )
         key = file_key(found.folder)
         for adapter in self._users:
@@ -215,6 +229,10 @@ def file_key(folder: Path) -> FileKey | None:
         return path, path.stat().st_mtime_ns
     except OSError:
         return None
+
+
+def _short(commit: str | None) -> str:
+    return (commit or "")[:8]
 
 
 def _passes(whos: Sequence[Who]) -> list[list[int]]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from qa_lora.backup.places import is_repo
-from qa_lora.errors import QALoRAError, RunError, first_line
-from qa_lora.files import replaced_folder
+from qa_lora.config import SOURCES
+from qa_lora.data.sources import parse
+from qa_lora.errors import DataError, QALoRAError, RunError, first_line
+from qa_lora.files import recover_folder, replaced_folder
 from qa_lora.runs import CONFIG, Run
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "missing_here"]
 
 
 def fetch(place: str, runs_dir: Path, run_id: str = "") -> Run:
@@ -32,13 +35,42 @@ def fetch(place: str, runs_dir: Path, run_id: str = "") -> Run:
     if is_repo(place):
         return _from_hub(place, runs_dir, run_id)
     folder = Path(place).expanduser()
-    if (folder / CONFIG).is_file():
-        return _copy(folder, runs_dir)
     try:
+        if (folder / CONFIG).is_file():
+            return _copy(folder, runs_dir)
+        _mend(folder)
         known = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
     except OSError as error:
         raise RunError(f"{place} cannot be read: {error.strerror or first_line(error)}.") from None
     return _copy(folder / _choose(known, place, run_id), runs_dir)
+
+
+def missing_here(run: Run) -> list[str]:
+    """What a run's settings name on a disk and is not on this machine: its data, its base model.
+
+    Returns:
+        As the settings name it; nothing if they cannot be read.
+    """
+    try:
+        config = run.config()
+    except RunError:
+        return []
+    found = []
+    for text in (getattr(config, setting) or "" for setting in SOURCES):
+        for line in filter(None, map(str.strip, text.splitlines())):
+            try:
+                parse(line)
+            except DataError:
+                found.append(line)
+    base = Path(config.model)
+    return found + ([config.model] if base.is_absolute() and not base.exists() else [])
+
+
+def _mend(folder: Path) -> None:
+    """Finish what a kill cut short while a backup took the place of the one before."""
+    for path in folder.glob(f".*.old/{CONFIG}"):
+        with suppress(OSError):  # the backups may lie where nobody can write
+            recover_folder(folder / path.parent.name[1:].removesuffix(".old"))
 
 
 def _from_hub(repo: str, runs_dir: Path, run_id: str) -> Run:
@@ -65,7 +97,8 @@ def _from_hub(repo: str, runs_dir: Path, run_id: str) -> Run:
 
 def _choose(known: list[str], place: str, run_id: str) -> str:
     """A run's name among those that are there: what the Hub says of names is looked up, too."""
-    safe = [name for name in known if name not in (".", "..") and Path(name).name == name]
+    # A name with a dot before it is a backup that was not finished, or that is being replaced.
+    safe = [name for name in known if name[0] != "." and Path(name).name == name]
     if not safe:
         raise RunError(f"There is no backup of a run in {place}.")
     if run_id and run_id not in safe:

@@ -1,16 +1,14 @@
 """The README.md of an adapter: written from its run, for its folder and for the Hub."""
 
-from qa_lora.card.base import base_name, is_bundled
 from qa_lora.card.facts import CardFacts, gather
 from qa_lora.card.plot import loss_plot
-from qa_lora.card.text import adapter_card, write_card
+from qa_lora.card.text import adapter_card, default_examples, write_card
 
 __all__ = [
     "CardFacts",
     "adapter_card",
-    "base_name",
+    "default_examples",
     "gather",
-    "is_bundled",
     "loss_plot",
     "write_card",
 ]

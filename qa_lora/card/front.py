@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qa_lora.card.base import base_name, is_bundled, is_local
+from qa_lora.base_names import base_name, is_bundled, is_local
 from qa_lora.card.facts import CardFacts
 from qa_lora.report import FACT_ACCURACY, LABELS, Report
 
@@ -59,7 +59,7 @@ def front_matter(facts: CardFacts, name: str, licence: str = "") -> str:
         language = language_of(facts.report)
         if language:
             values["language"] = [language]
-        results = _results(facts, facts.report, repos)
+        results = _results(facts, facts.report)
         values["metrics"] = list(dict.fromkeys(result.metric_type for result in results))
         values |= {"model_name": name, "eval_results": results}
     text: str = ModelCardData(**values).to_yaml(line_break="\n")
@@ -75,12 +75,12 @@ def language_of(report: Report) -> str | None:
     return found[0].code if found and found[0].share >= SAME_LANGUAGE else None
 
 
-def _results(facts: CardFacts, report: Report, repos: list[str]) -> list[EvalResult]:
-    """The fine-tuned model's scores, one for each metric."""
+def _results(facts: CardFacts, report: Report) -> list[EvalResult]:
+    """The fine-tuned model's scores, one for each metric, between 0 and 1."""
     from huggingface_hub import EvalResult
 
-    names = [source.name for source in facts.sources] or ["questions and answers"]
-    one = repos[0] if len(repos) == 1 and len(names) == 1 else None
+    names = [source.name for source in facts.scored_on] or ["questions and answers"]
+    one = facts.scored_on[0].repo if len(names) == 1 and facts.scored_on else None
     return [
         EvalResult(
             task_type=TASK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qa_lora.card.base import base_name, is_bundled, is_local
+from qa_lora.base_names import base_name, is_bundled, is_local
 from qa_lora.card.facts import CardFacts, sources_of
 from qa_lora.card.front import front_matter, language_of
 from qa_lora.config import SOURCES, TrainConfig
@@ -21,8 +21,9 @@ from qa_lora.secrets import find_secrets
 __all__ = ["adapter_card", "write_card"]
 
 HERE = "path/to/this/folder"
-NOT_SHOWN = ("model", "name", "backup")
-"""Settings that the card tells elsewhere, or that concern this machine alone."""
+NOT_SHOWN = ("model", "name", "backup", "probe_questions")
+"""Settings that the card tells elsewhere, that concern this machine alone, or quote its user."""
+EXAMPLES = 3
 FEW_ROWS = 500
 PROMPTS = ("prompt", "context_prompt", "history_prompt")
 
@@ -42,7 +43,7 @@ def write_card(
     adapter: str = HERE,
     licence: str = "",
     plot: str = "",
-    examples: int = 3,
+    examples: int | None = None,
 ) -> str:
     """Markdown with the front matter that the Hub reads. No folder of this machine is named.
 
@@ -51,8 +52,11 @@ def write_card(
         adapter: Where the adapter will be loaded from: a Hub id, or a folder.
         licence: Of the adapter, if its maker chose one.
         plot: Name of the picture of the losses, if there is one.
-        examples: How many held-out questions are shown with their answers.
+        examples: How many held-out questions are shown with their answers; if None a few, but none
+            of data that lies on this machine alone.
     """
+    if examples is None:
+        examples = default_examples(facts)
     name = adapter.rpartition("/")[2] if adapter != HERE else facts.run or "adapter"
     base = base_name(facts.config.model)
     known = facts.started is not None
@@ -76,6 +80,11 @@ def write_card(
         _limits(facts) if known else "",
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def default_examples(facts: CardFacts) -> int:
+    """How many answers a card shows unless somebody wishes otherwise."""
+    return 0 if any(source.here for source in (*facts.sources, *facts.scored_on)) else EXAMPLES
 
 
 def _headline(facts: CardFacts) -> str:
@@ -187,6 +196,9 @@ def _evaluation(facts: CardFacts) -> str:
         "validation": "questions of the validation side, which steered the training",
         "train": "questions that it was trained on, so these scores flatter",
     }.get(report.split, "questions of a separate file")
+    if not _is_own(facts):
+        names = ", ".join(cell(source.name) for source in facts.scored_on)
+        whose = f"questions of {names}, none of which it was trained on"
     number = f"{report.rows:,}"
     if not report.complete:
         number += f" of {report.asked:,}"
@@ -194,6 +206,11 @@ def _evaluation(facts: CardFacts) -> str:
     if report.test_fingerprint:
         parts.append(f"Fingerprint of these questions and references: `{report.test_fingerprint}`")
     return "\n\n".join([" ".join(parts), score_tables(report, TUNED)])
+
+
+def _is_own(facts: CardFacts) -> bool:
+    """Whether it was scored on the data that it was trained on, or on a side of that."""
+    return set(facts.scored_on) <= set(facts.sources)
 
 
 def _examples(report: Report, count: int) -> list[str]:

@@ -158,6 +158,8 @@ def evaluate_stream(
             others=[other for name in names if (other := loaded.run_of(name)) is not None],
         )
         settings = settings or loaded.settings
+        # Before the answers: the files may be replaced while they are made.
+        digests = {name: loaded.digest_of(name) for name in (TUNED, *names)}
         examiner = Examiner(
             loaded,
             (BASE, TUNED, *names),
@@ -177,6 +179,7 @@ def evaluate_stream(
         "precision": str(loaded.model.dtype).removeprefix("torch."),
         "data": asked.data,
         "adapters": list(names),
+        "adapter_digests": digests,
         "limit": limit,
         "draw_seed": seed,
         "remove_stopwords": remove_stopwords,

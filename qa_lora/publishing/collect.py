@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qa_lora.card import base_name, gather, loss_plot, write_card
-from qa_lora.card.base import is_bundled, is_local
+from qa_lora.base_names import base_name, is_bundled, is_local
+from qa_lora.card import gather, loss_plot, write_card
 from qa_lora.checksums import CHECKSUMS, digest_of, find_damage
 from qa_lora.errors import PublishError
 from qa_lora.runs import Run
@@ -45,22 +45,25 @@ class Collected:
 
     Attributes:
         files: By name, the content; that of the weights as the path where they lie.
+        digests: By name, the SHA-256 of the content.
         notes: Sentences.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes | Path] = {}
+        self.digests: dict[str, str] = {}
         self.notes: list[str] = []
 
 
-def collect(run: Run, repo_id: str, *, licence: str = "", examples: int = 3) -> Collected:
+def collect(run: Run, repo_id: str, *, licence: str = "", examples: int | None = None) -> Collected:
     """Read a run's adapter, take this machine's folders out of it, and write its card.
 
     Args:
         run: A run with an adapter that nobody works on.
         repo_id: From where the card says that it is loaded.
         licence: Of the adapter, if its maker chose one.
-        examples: How many held-out questions the card shows with their answers.
+        examples: How many held-out questions the card shows with their answers; if None a few, but
+            none of data that lies on this machine alone.
 
     Raises:
         PublishError: If there is no adapter, it is damaged or still in the making.
@@ -104,7 +107,10 @@ def collect(run: Run, repo_id: str, *, licence: str = "", examples: int = 3) -> 
         examples=examples,
     )
     found.files[CARD] = _marked(card, run.id).encode()
-    found.files[CHECKSUMS] = _checksums(found.files)
+    found.digests = {name: _digest(content) for name, content in sorted(found.files.items())}
+    lines = [f"{digest}  {name}\n" for name, digest in found.digests.items()]
+    found.files[CHECKSUMS] = "".join(lines).encode()
+    found.digests[CHECKSUMS] = _digest(found.files[CHECKSUMS])
     found.notes = _notes(run, facts.config.model, licence, scored=facts.report is not None)
     return found
 
@@ -154,15 +160,8 @@ def _clean(name: str, data: bytes, base: str) -> bytes:
     return json.dumps(values, indent=2, ensure_ascii=False).encode() if changed else data
 
 
-def _checksums(files: dict[str, bytes | Path]) -> bytes:
-    lines = []
-    for name, content in sorted(files.items()):
-        if isinstance(content, Path):
-            digest = digest_of(content)
-        else:
-            digest = hashlib.sha256(content).hexdigest()
-        lines.append(f"{digest}  {name}\n")
-    return "".join(lines).encode()
+def _digest(content: bytes | Path) -> str:
+    return digest_of(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
 
 
 def _notes(run: Run, base: str, licence: str, *, scored: bool) -> list[str]:

@@ -31,6 +31,8 @@ class PlannedFile:
     """Against the repository as it is now; unknown if the Hub could not be asked."""
     findings: tuple[Finding, ...]
     content: bytes | Path
+    digest: str
+    """The SHA-256 of what was looked at."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the content."""
@@ -101,7 +103,7 @@ def plan(
     private: bool = True,
     licence: str = "",
     revision: str | None = None,
-    examples: int = 3,
+    examples: int | None = None,
     offline: bool = False,
 ) -> Plan:
     """Look at a run and at the Hub; nothing is written anywhere.
@@ -113,7 +115,8 @@ def plan(
         private: Whether a new repository is seen by its owner alone.
         licence: Of the adapter, as the Hub calls it, such as apache-2.0.
         revision: Another branch than main.
-        examples: How many held-out questions the card shows with their answers.
+        examples: How many held-out questions the card shows with their answers; if None a few, but
+            none of data that lies on this machine alone.
         offline: Be content if the Hub cannot be reached: the plan then says nothing of what is
             there.
 
@@ -145,6 +148,7 @@ def plan(
             _change(name, content, remote),
             tuple(_findings(name, content, run)),
             content,
+            collected.digests[name],
         )
         for name, content in sorted(collected.files.items())
     )

@@ -149,7 +149,8 @@ class Report:
     changed_first_tokens, mean_kl, acts, as :class:`qa_lora.answering.effect.Effect` has them; empty
     if it was not measured."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """How the answers were made: model, data, limit, seed and every generation setting."""
+    """How the answers were made: model, data, limit, seed and every generation setting; and of
+    which adapters, by the SHA-256 of their weights."""
     asked: int = 0
     """Questions that were to be scored; more than `rows` if the evaluation was cut short."""
     complete: bool = True
@@ -168,6 +169,20 @@ class Report:
         """The metrics of this report, of all of which more is better; known ones first."""
         known = [name for name in (*METRICS, FACT_ACCURACY) if name in self.base]
         return (*known, *(name for name in self.base if name not in known))
+
+    def is_of(self, system: str, digest: str) -> bool | None:
+        """Whether an adapter with these weights gave the answers of a system.
+
+        Args:
+            system: Who answered.
+            digest: The SHA-256 of the weights' file.
+
+        Returns:
+            None if the report does not say.
+        """
+        digests = self.settings.get("adapter_digests")
+        known = digests.get(system) if isinstance(digests, dict) else None
+        return known == digest if known else None
 
     @property
     def base(self) -> dict[str, float]:

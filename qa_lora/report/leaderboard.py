@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from qa_lora.adapter_settings import ADAPTER_WEIGHTS as WEIGHTS
+from qa_lora.checksums import CHECKSUMS, read_checksums
 from qa_lora.config import TrainConfig
 from qa_lora.errors import QALoRAError
+from qa_lora.fetching import base_commit
 from qa_lora.report.files import list_reports, read_report
 from qa_lora.report.found import BASE, TUNED, Report
 from qa_lora.runs import Run, list_runs
@@ -91,6 +94,7 @@ class Leaderboard:
         self._lock = threading.Lock()
         self._reports = _Kept[Report]()
         self._configs = _Kept[TrainConfig]()
+        self._sums = _Kept[dict[str, str]]()
 
     def boards(self, only: Iterable[str] | None = None) -> list[Board]:
         """One for each set of questions that a complete evaluation was made of.
@@ -114,10 +118,11 @@ class Leaderboard:
                         continue
                     first.setdefault(report.test_fingerprint, report)
                     board = found.setdefault(report.test_fingerprint, {})
-                    for run, standing in _standings(report, holder, number, when, runs):
+                    for run, standing in self._standings(report, holder, number, when, runs):
                         if run in shown and (run not in board or board[run][0] < when):
                             board[run] = (when, standing)
             self._reports.sweep()
+            self._sums.sweep()
         boards = [
             Board(
                 fingerprint,
@@ -143,6 +148,7 @@ class Leaderboard:
                 config = self._config(each.run)
                 if config is not None:
                     values |= config.model_dump(exclude=NO_MATTER)
+                    values["commit of the base"] = base_commit(each.run.path)
                 every[each.run.id] = values
         names = dict.fromkeys(name for values in every.values() for name in values)
         table = {
@@ -161,36 +167,43 @@ class Leaderboard:
             path, lambda: read_report(holder.evaluations_dir, number, examples=False)
         )
 
+    def _standings(
+        self, report: Report, holder: Run, number: int, when: int, runs: dict[str, Run]
+    ) -> Iterable[tuple[str, Standing]]:
+        """The run's own adapter, and those of other runs that were scored with it."""
+        for system in report.systems:
+            run = holder if system == TUNED else runs.get(system)
+            if system == BASE or run is None:
+                continue
+            yield (
+                run.id,
+                Standing(
+                    run,
+                    number,
+                    holder,
+                    report.scores[system],
+                    report.base,
+                    report.differences.get(system, {}),
+                    report.seconds,
+                    report.settings,
+                    self._is_newer(run, report, system, when),
+                ),
+            )
+
+    def _is_newer(self, run: Run, report: Report, system: str, when: int) -> bool:
+        """Whether a run's adapter has changed since it was scored."""
+        known, _ = self._sums.get(run.adapter / CHECKSUMS, lambda: read_checksums(run.adapter))
+        same = report.is_of(system, known[WEIGHTS]) if known and WEIGHTS in known else None
+        # A copy of a run writes its files in any order, so times are for older reports alone.
+        if same is not None:
+            return not same
+        try:
+            return (run.adapter / "adapter_config.json").stat().st_mtime_ns > when
+        except OSError:
+            return False
+
     def _config(self, run: Run) -> TrainConfig | None:
         return self._configs.get(run.path / "config.yaml", run.config)[0]
-
-
-def _standings(
-    report: Report, holder: Run, number: int, when: int, runs: dict[str, Run]
-) -> Iterable[tuple[str, Standing]]:
-    """The run's own adapter, and those of other runs that were scored with it."""
-    for system in report.systems:
-        run = holder if system == TUNED else runs.get(system)
-        if system == BASE or run is None:
-            continue
-        try:
-            newer = (run.adapter / "adapter_config.json").stat().st_mtime_ns > when
-        except OSError:
-            newer = False
-        yield (
-            run.id,
-            Standing(
-                run,
-                number,
-                holder,
-                report.scores[system],
-                report.base,
-                report.differences.get(system, {}),
-                report.seconds,
-                report.settings,
-                newer,
-            ),
-        )
 
 
 class _Kept(Generic[Value]):
@@ -211,7 +224,7 @@ class _Kept(Generic[Value]):
         if path not in self._known or self._known[path][0] != state:
             try:
                 self._known[path] = state, read()
-            except QALoRAError:
+            except (QALoRAError, OSError, ValueError):
                 self._known[path] = state, None
         return self._known[path][1], state[0]
 

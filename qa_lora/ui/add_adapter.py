@@ -7,19 +7,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gradio as gr
 
+from qa_lora.base_names import same_base, same_state
 from qa_lora.errors import QALoRAError
+from qa_lora.fetching import base_commit
 from qa_lora.imported import Imported
-from qa_lora.locate import same_base
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.words import note
 
 __all__ = ["AddAdapter", "build_add_adapter", "wire_add_adapter"]
 
 Update = dict[Any, Any]
+Base: TypeAlias = tuple[str, str | None]
+"""Name and, of a base of the Hub, commit."""
 
 NOTHING = "<p class='subdued'>No adapter was brought in yet.</p>"
 
@@ -81,12 +84,12 @@ def build_add_adapter(part: str) -> AddAdapter:
     return AddAdapter(source, name, base, add, upload, message, listed, which, remove)
 
 
-def imported_html(found: Sequence[Imported], base: str | None) -> str:
+def imported_html(found: Sequence[Imported], base: Base | None) -> str:
     """The table of adapters from elsewhere, and why one cannot be chosen now.
 
     Args:
         found: The adapters.
-        base: The base of the run in view; None if there is no such run.
+        base: The base of the run in view and its commit; None if there is no such run.
     """
     if not found:
         return NOTHING
@@ -100,13 +103,13 @@ def imported_html(found: Sequence[Imported], base: str | None) -> str:
     )
 
 
-def _row(each: Imported, base: str | None) -> str:
+def _row(each: Imported, base: Base | None) -> str:
     if base is None:
         usable = "a run of this base is needed in view"
-    elif same_base(each.base, base):
+    elif _fits(each, base):
         usable = "can be chosen"
     else:
-        usable = f"not now: the run in view stands on {base}"
+        usable = f"not now: the run in view stands on {_said(base)}"
     commit = f" at {each.commit[:8]}" if each.commit else ""
     return (
         f"<tr><td><b>{escape(each.name)}</b></td><td>{escape(each.base)}</td>"
@@ -161,9 +164,10 @@ def wire_add_adapter(
             return
         view = _base_in_view(engine, run_id)
         said = f"Added {kept.name}: for {kept.base}, {kept.made_of()}."
-        if view is None or not same_base(kept.base, view):
-            where = "" if view is None else f"; the run in view stands on {view}"
-            said += f" It can be chosen when a run of {kept.base} is in view{where}."
+        if view is None or not _fits(kept, view):
+            where = "" if view is None else f"; the run in view stands on {_said(view)}"
+            needed = _said((kept.base, kept.base_commit))
+            said += f" It can be chosen when a run of {needed} is in view{where}."
         yield {
             **ready,
             **show(run_id),
@@ -214,8 +218,18 @@ def wire_add_adapter(
     gr.on(list(opened), show, run, shown, **quiet)
 
 
-def _base_in_view(engine: Engine, run_id: str | None) -> str | None:
+def _fits(each: Imported, base: Base) -> bool:
+    return same_base(each.base, base[0]) and same_state(each.base_commit, base[1])
+
+
+def _said(base: Base) -> str:
+    name, commit = base
+    return f"{name} at {commit[:8]}" if commit else name
+
+
+def _base_in_view(engine: Engine, run_id: str | None) -> Base | None:
     run = engine.find(run_id)
     with suppress(QALoRAError):  # a run whose settings cannot be read
-        return run.config().model if run is not None and run.has_adapter() else None
+        if run is not None and run.has_adapter():
+            return run.config().model, base_commit(run.path)
     return None

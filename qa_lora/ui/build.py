@@ -16,7 +16,7 @@ from qa_lora.ui.compare import build_compare, wire_compare
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
 from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
-from qa_lora.ui.publish import build_publish, wire_publish
+from qa_lora.ui.publish import build_publish, shows_examples, wire_publish
 from qa_lora.ui.runs import build_runs, wire_runs
 from qa_lora.ui.theme import STYLES, make_theme
 from qa_lora.ui.train import build_train
@@ -58,13 +58,20 @@ def launch_options(serving: ServerSettings | None = None) -> dict[str, Any]:
     return options
 
 
+CACHE_SECONDS = (600, 3600)
+"""Every ten minutes gradio deletes its copies of what was brought here or fetched, if they are an
+hour old. What is needed longer is kept elsewhere."""
+
+
 def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
     """The app over one folder of runs; nothing is launched."""
     engine = engine or Engine(runs_dir)
     downloads = Path(tempfile.mkdtemp(prefix="qa-lora-"))
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
     first = choose_run(engine, None)
-    with gr.Blocks(title="QA LoRA", analytics_enabled=False, fill_width=True) as demo:
+    with gr.Blocks(
+        title="QA LoRA", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SECONDS
+    ) as demo:
         header = build_header(engine)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Train", id="train"):
@@ -75,7 +82,9 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
                 evaluate = build_evaluate(tab)
             with gr.Tab("Runs", id="runs") as tab:
                 runs_tab = build_runs(tab)
-                publish = build_publish(public=engine.serving.public)
+                publish = build_publish(
+                    public=engine.serving.public, examples=shows_examples(engine.find(first))
+                )
         clock = gr.Timer(POLL_SECONDS)
         seen = gr.State(("", ""))
 

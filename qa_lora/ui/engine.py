@@ -11,16 +11,16 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lora import runs, zero_gpu
+from qa_lora.base_names import same_base, same_state
 from qa_lora.config import TrainConfig
-from qa_lora.errors import QALoRAError, RunError
+from qa_lora.errors import RunError
 from qa_lora.fetching import base_commit, download_of
 from qa_lora.hub_downloads import Download
-from qa_lora.locate import same_base
 from qa_lora.run_summaries import RunSummary, Summaries
 from qa_lora.serving import ServerSettings
 from qa_lora.ui.access import Access
@@ -135,21 +135,25 @@ class Engine:
         run = self.find(run_id)
         return self.jobs.get(run.id) if run is not None else None
 
-    def other_runs(self, run: runs.Run) -> list[str]:
-        """The ids of other runs whose adapters stand on the same base, newest first.
+    def other_runs(self, run: runs.Run) -> dict[str, str]:
+        """Other runs whose adapters stand on the same state of the same base, newest first.
+
+        Returns:
+            What they are called on the page, by id.
 
         Raises:
             QALoRAError: If the settings of the run itself cannot be read.
         """
-        model = run.config().model
-        found = []
-        for item in self.listed():
-            if item.run.id == run.id or not item.run.has_adapter():
-                continue
-            with suppress(QALoRAError):  # a run whose settings cannot be read
-                if same_base(item.run.config().model, model):
-                    found.append(item.run.id)
-        return found
+        model, commit = run.config().model, base_commit(run.path)
+        names = {item.run.id: item.name for item in self.listed()}
+        return {
+            row.id: names.get(row.id, row.id)
+            for row in self.rows()
+            if row.id != run.id
+            and row.has_adapter
+            and same_state(row.base_commit, commit)
+            and same_base(row.base, model)
+        }
 
     def active(self) -> runs.Run | None:
         """The run at work, if the visitor may see it; none that waits."""

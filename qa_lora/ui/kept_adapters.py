@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qa_lora.base_names import same_base, same_state
 from qa_lora.errors import RunError, quoted
+from qa_lora.fetching import base_commit
 from qa_lora.imported import Imported, imported_folder, list_imported, remove_imported
 from qa_lora.importing import import_adapter
-from qa_lora.locate import same_base
 
 if TYPE_CHECKING:
     from qa_lora import runs
@@ -46,13 +47,13 @@ class KeptAdapters:
         Raises:
             QALoRAError: If the settings of the run itself cannot be read.
         """
-        model = run.config().model
+        model, commit = run.config().model, base_commit(run.path)
         return {
-            **{name: name for name in self._engine.other_runs(run)},
+            **self._engine.other_runs(run),
             **{
                 each.name: f"{each.name} (imported)"
                 for each in self.listed()
-                if same_base(each.base, model)
+                if same_base(each.base, model) and same_state(each.base_commit, commit)
             },
         }
 

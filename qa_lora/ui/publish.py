@@ -14,15 +14,25 @@ from typing import Any
 
 import gradio as gr
 
+from qa_lora.card import CardFacts, default_examples
+from qa_lora.card.facts import sources_of
 from qa_lora.errors import PublishError, QALoRAError
 from qa_lora.publishing import Plan, check, plan, upload
 from qa_lora.publishing.collect import PLOT
-from qa_lora.publishing.login import machine_token, usable_token
+from qa_lora.publishing.login import usable_token
+from qa_lora.runs import Run
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
+from qa_lora.ui.publish_shown import (
+    account_html,
+    files_html,
+    for_the_page,
+    how_to_log_in,
+    verdict_html,
+)
 from qa_lora.ui.words import note
 
-__all__ = ["PublishPanel", "build_publish", "wire_publish"]
+__all__ = ["PublishPanel", "build_publish", "shows_examples", "wire_publish"]
 
 Update = dict[Any, Any]
 LICENCES = ["apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc0-1.0", "other"]
@@ -31,12 +41,6 @@ EMPTY = (
     '<div class="empty"><b>Nothing is uploaded yet</b>Look shows every file, searches them for '
     "tokens and paths of this machine, and writes the model card.</div>"
 )
-CHANGES = {
-    "new": "new",
-    "changed": "changed",
-    "same": "there already",
-    "unknown": "",
-}
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,13 @@ class PublishPanel:
     """What a second yes would be said to: the plan's questions, and the commit they are about."""
 
 
-def build_publish(*, public: bool) -> PublishPanel:
-    """Lay the panel out; on a `public` server visitors use tokens of their own."""
+def build_publish(*, public: bool, examples: bool = False) -> PublishPanel:
+    """Lay the panel out.
+
+    Args:
+        public: Whether visitors use tokens of their own.
+        examples: Whether answers are shown in the card unless somebody wishes otherwise.
+    """
     gr.HTML(
         '<h2 class="panel-title">Publish to the Hugging Face Hub</h2>',
         elem_id="publish-title",
@@ -84,8 +93,8 @@ def build_publish(*, public: bool) -> PublishPanel:
             True, label="Private", info="Only you see it; you can change that on the Hub.",
             interactive=True, min_width=200, elem_id="publish-private",
         )  # fmt: skip
-        examples = gr.Checkbox(
-            True, label=f"Show {EXAMPLES} answers in the card", interactive=True, min_width=200,
+        with_examples = gr.Checkbox(
+            examples, label=f"Show {EXAMPLES} answers in the card", interactive=True, min_width=200,
             info="Held-out questions of your data, with both answers.", elem_id="publish-examples",
         )  # fmt: skip
     with gr.Accordion("Another token", open=False, elem_id="publish-other"):
@@ -106,7 +115,7 @@ def build_publish(*, public: bool) -> PublishPanel:
         card = gr.Markdown(elem_id="publish-card", latex_delimiters=[])
     agreed = gr.State("")
     return PublishPanel(
-        account, repo_id, private, licence, examples, token, look, publish, message, replace,
+        account, repo_id, private, licence, with_examples, token, look, publish, message, replace,
         files, preview, card, plot, agreed,
     )  # fmt: skip
 
@@ -149,7 +158,7 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
         except QALoRAError as error:
             yield {**_cleared(panel), panel.message: note(str(error), "bad")}
             return
-        yield {**_shown(panel, found), panel.message: _verdict(found)}
+        yield {**_shown(panel, found), panel.message: verdict_html(found)}
 
     def go(
         run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
@@ -162,7 +171,7 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
             )
             if token is None:
                 raise PublishError(
-                    "Publishing needs a login.", _how_to_log_in(public=engine.serving.public)
+                    "Publishing needs a login.", how_to_log_in(public=engine.serving.public)
                 )
             found = planned(run_id, repo_id, private, licence, examples, token, offline=False)
             update = agreed == _question(found)
@@ -182,7 +191,7 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
             }
             done = upload(found, token, update=update)
         except QALoRAError as error:
-            yield {panel.message: note(_for_the_page(str(error)), "bad"), panel.agreed: ""}
+            yield {panel.message: note(for_the_page(str(error)), "bad"), panel.agreed: ""}
             return
         seen = "private" if done.private else "public"
         what = f"{done.files} files uploaded" if done.files else "All files were there already"
@@ -220,6 +229,10 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
     gr.on([panel.look.click, panel.repo_id.submit], look, inputs, outputs, **options)
     panel.publish.click(press, inputs, outputs, **options)
     panel.replace.click(go, [*inputs, panel.agreed], outputs, **options)
+    header.run.change(
+        lambda run_id: gr.Checkbox(value=shows_examples(engine.find(run_id))),
+        header.run, panel.examples, **quiet,
+    )  # fmt: skip
     gr.on(
         [header.run.change, panel.repo_id.change, panel.private.change],
         lambda: {**_cleared(panel), panel.message: ""},
@@ -230,51 +243,20 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
     )
 
 
-def account_html(*, public: bool) -> str:
-    """Who would publish, as far as that is known without asking the Hub."""
-    if public:
-        return note("You publish with your own Hugging Face login, under your own name.")
-    if machine_token():
-        return note("This machine's Hub login is used.")
-    return note(f"Nobody is logged in here. {_how_to_log_in(public=False)}", "warn")
-
-
-def _how_to_log_in(*, public: bool) -> str:
-    if public:
-        return "Log in with Hugging Face on this page, or enter a token."
-    return "Run hf auth login in a terminal, set HF_TOKEN, or enter a token."
+def shows_examples(run: Run | None) -> bool:
+    """Whether a card of this run shows answers unless somebody wishes otherwise."""
+    if run is None:
+        return False
+    try:
+        config = run.config()
+    except QALoRAError:  # which is said when it is looked at
+        return False
+    return default_examples(CardFacts(config, sources_of(config))) > 0
 
 
 def _question(found: Plan) -> str:
     """What would be agreed to: these questions, about this state of this repository."""
     return repr((found.run, found.repo_id, found.asks, found.head)) if found.asks else ""
-
-
-def _verdict(found: Plan) -> str:
-    if found.findings:
-        count = len(found.findings)
-        return note(
-            f"{count} thing{'s' if count > 1 else ''} must be taken out before this can leave the "
-            "machine.",
-            "bad",
-        )
-    try:
-        check(found, update=True)
-    except PublishError as error:
-        return note(_for_the_page(str(error)), "bad")
-    who = f"as {found.account}" if found.account else "once somebody is logged in"
-    seen = "private" if found.private else "public"
-    if found.exists:
-        changes = len(found.changes)
-        what = f"{changes} files would be uploaded" if changes else "All files are there already"
-    else:
-        what = f"{len(found.files)} files would be uploaded to a new repository"
-    return note(f"{what}, {seen}, {who}.", "warn" if found.asks else "")
-
-
-def _for_the_page(text: str) -> str:
-    """The same sentence for somebody who has a page and no command line."""
-    return text.replace("Say so (--public)", "Untick Private").replace("--update", "so")
 
 
 def _hidden() -> Any:
@@ -305,29 +287,3 @@ def _shown(panel: PublishPanel, found: Plan) -> Update:
         panel.card: body,
         panel.plot: f'<img src="{source}" alt="Losses" class="publish-plot">' if picture else "",
     }
-
-
-def files_html(found: Plan) -> str:
-    """Every file with what was found in it, and what should be known."""
-    rows = "".join(
-        f"<tr><td>{escape(file.name)}</td><td class='number'>{_size(file.size)}</td>"
-        f"<td>{CHANGES[file.change]}</td><td class='{'found' if file.findings else ''}'>"
-        + (
-            "<br>".join(
-                escape(f"line {f.line}: {f.what}" if f.line else f.what) for f in file.findings
-            )
-            or "nothing"
-        )
-        + "</td></tr>"
-        for file in found.files
-    )
-    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in (*found.notes, *found.asks))
-    return (
-        '<div class="publish-table"><table><thead><tr><th>File</th><th class="number">Size</th>'
-        "<th>On the Hub</th><th>Tokens and paths found</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>" + (f"<ul>{said}</ul>" if said else "")
-    )
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from qa_lora import runs
+from qa_lora.base_names import same_base, same_state
 from qa_lora.errors import RunError
-from qa_lora.locate import same_base
+from qa_lora.fetching import base_commit
 
 if TYPE_CHECKING:
     from qa_lora.answering import Answerer
@@ -94,6 +95,8 @@ class Resident:
             return None
         config = run.config()
         if not same_base(held.base, config.model):
+            return None
+        if not same_state(held.commit, base_commit(run.path)):
             return None
         try:
             precision = held.run.config().precision

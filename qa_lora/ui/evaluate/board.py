@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -61,7 +61,11 @@ def build_board(tab: Any) -> BoardTab:
 
 
 def board_html(
-    board: Board, metric: str, differing: dict[str, dict[str, Any]], in_view: str | None
+    board: Board,
+    metric: str,
+    differing: dict[str, dict[str, Any]],
+    in_view: str | None,
+    titles: Mapping[str, str],
 ) -> str:
     """The table: place, run, base, score, gain with its interval, and the settings that differ.
 
@@ -70,6 +74,7 @@ def board_html(
         metric: By which they are sorted.
         differing: By setting, by run, its value.
         in_view: The run that the page shows.
+        titles: What runs are called, by id, as far as a person has named them.
     """
     ranked = board.ranked(metric)[:MOST_SHOWN]
     gains = [gain for each in ranked if (gain := each.differences.get(metric))]
@@ -77,7 +82,8 @@ def board_html(
     heads = "".join(f"<th>{escape(_setting(name))}</th>" for name in differing)
     name = term(metric_name(metric), metric_help(metric))
     rows = "".join(
-        _row(place, each, metric, reach, differing, in_view) for place, each in enumerate(ranked)
+        _row(place, each, metric, reach, differing, in_view, titles)
+        for place, each in enumerate(ranked)
     )
     left = len(board.standings) - len(ranked)
     note = f"<p class='subdued'>{left:,} more runs are not shown.</p>" if left else ""
@@ -105,6 +111,7 @@ def _row(
     reach: float,
     differing: dict[str, dict[str, Any]],
     in_view: str | None,
+    titles: Mapping[str, str],
 ) -> str:
     colour = f' style="--key:{COLOURS[place]}"' if place < len(COLOURS) else ""
     mark = f'<i class="key-dot"{colour}></i>' if colour else ""
@@ -124,8 +131,12 @@ def _row(
         f"<td>{escape(setting_text(values.get(each.run.id)))}</td>" for values in differing.values()
     )
     chosen = ' class="in-view"' if each.run.id == in_view else ""
+    title = titles.get(each.run.id, "")
+    name = escape(each.run.id)
+    if title:
+        name = f"<b>{escape(title)}</b> <span class='subdued'>{name}</span>"
     return (
-        f"<tr{chosen}><td class='n'>{place + 1}</td><td>{mark}{escape(each.run.id)}{older}</td>"
+        f"<tr{chosen}><td class='n'>{place + 1}</td><td>{mark}{name}{older}</td>"
         f"<td class='n tuned'><b>{_number(score)}</b></td><td class='n base'>{_number(base)}</td>"
         f"<td class='n'>{written}</td><td>{drawn}</td>{settings}</tr>"
     )
@@ -162,7 +173,8 @@ def wire_board(engine: Engine, run: Any, tab: BoardTab, opened: Sequence[Any]) -
 
     def show(run_id: str | None, chosen: str | None, metric: str, kind: str) -> Update:
         """The board that was chosen, else the one with the most runs."""
-        boards = leaderboard.boards(item.run.id for item in engine.listed())
+        listed = engine.listed()
+        boards = leaderboard.boards(item.run.id for item in listed)
         if not boards:
             return {
                 tab.questions: gr.Dropdown(choices=[], value=None),
@@ -173,6 +185,7 @@ def wire_board(engine: Engine, run: Any, tab: BoardTab, opened: Sequence[Any]) -
         metrics = board.metrics
         metric = metric if metric in metrics else metrics[0]
         ranked = board.ranked(metric)[:MOST_SHOWN]
+        titles = {item.run.id: item.title for item in listed}
         return {
             tab.questions: gr.Dropdown(
                 choices=[(_label(b), b.fingerprint) for b in boards], value=board.fingerprint
@@ -180,11 +193,11 @@ def wire_board(engine: Engine, run: Any, tab: BoardTab, opened: Sequence[Any]) -
             tab.metric: gr.Dropdown(
                 choices=[(metric_name(name), name) for name in metrics], value=metric
             ),
-            tab.table: board_html(board, metric, leaderboard.differing(ranked), run_id),
-            tab.curves: gr.HTML(curves_chart(curves(ranked, kind), kind), visible=True),
+            tab.table: board_html(board, metric, leaderboard.differing(ranked), run_id, titles),
+            tab.curves: gr.HTML(curves_chart(curves(ranked, kind, titles), kind), visible=True),
         }
 
-    def curves(ranked: Sequence[Standing], kind: str) -> list[Curve]:
+    def curves(ranked: Sequence[Standing], kind: str, titles: Mapping[str, str]) -> list[Curve]:
         found = []
         for each, colour in zip(ranked, COLOURS, strict=False):
             progress = followers.progress(each.run)
@@ -193,7 +206,7 @@ def wire_board(engine: Engine, run: Any, tab: BoardTab, opened: Sequence[Any]) -
             else:
                 steps = [step for step, _ in progress.validation]
                 losses = [loss for _, loss in progress.validation]
-            found.append(Curve(each.run.id, colour, steps, losses))
+            found.append(Curve(titles.get(each.run.id) or each.run.id, colour, steps, losses))
         return found
 
     quiet: dict[str, Any] = {

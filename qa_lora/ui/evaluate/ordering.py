@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qa_lora.admission import rows_to_score
+from qa_lora.base_names import same_base
 from qa_lora.errors import ConfigError
 from qa_lora.runs import Run
 from qa_lora.turns import ordinal
@@ -54,8 +55,9 @@ def make_order(
         other = engine.find(name)
         if other is not None and other.has_adapter():
             base = other.config().model
+            what = "another state of its base" if same_base(base, model) else "another base"
             raise ConfigError(
-                f"The adapter of {name} is of another base, {base}: it cannot answer on {model}.",
+                f"The adapter of {name} is of {what}, {base}: it cannot answer on {model}.",
                 "Choose runs that were trained on the same base model.",
             )
         raise ConfigError(f"There is no run {name} with an adapter here.")

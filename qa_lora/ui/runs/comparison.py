@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from qa_lora.errors import QALoRAError
+from qa_lora.fetching import base_commit
 from qa_lora.report import BASE, TUNED, Report, list_reports, read_report
 from qa_lora.report.leaderboard import ANSWER_SETTINGS
 from qa_lora.run_summaries import setting_text
@@ -20,6 +21,7 @@ from qa_lora.ui.words import note
 
 __all__ = ["comparison_html", "loss_curves"]
 
+BASE_COMMIT = "Commit of the base"
 MOST_REPORTS = 20
 """The newest evaluations of a run in which common questions are looked for."""
 
@@ -62,12 +64,17 @@ def _settings(one: Run, two: Run, names: tuple[str, str]) -> str:
     values: list[dict[str, Any]] = []
     for run in (one, two):
         try:
-            values.append(run.config().model_dump(exclude={"name"}))
+            config = run.config().model_dump(exclude={"name"})
+            values.append({**config, BASE_COMMIT: base_commit(run.path)})
         except QALoRAError as error:
             return f'<div class="card"><h3>Settings</h3>{note(str(error), "bad")}</div>'
     left, right = values
     different = [
-        (label_of(name), setting_text(left[name]), setting_text(right[name]))
+        (
+            name if name == BASE_COMMIT else label_of(name),
+            setting_text(left[name]),
+            setting_text(right[name]),
+        )
         for name in left
         if left[name] != right[name]
     ]
@@ -78,6 +85,10 @@ def _settings(one: Run, two: Run, names: tuple[str, str]) -> str:
         f'<div class="card"><h3>Settings that differ</h3>{_table("Setting", names, different)}'
         f'<p class="subdued">The other {same} are the same.</p></div>'
     )
+
+
+def _called(setting: str) -> str:
+    return setting if setting == BASE_COMMIT else label_of(setting)
 
 
 def _scores(one: Run, two: Run, names: tuple[str, str]) -> str:

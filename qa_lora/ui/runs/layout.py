@@ -8,7 +8,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from qa_lora.labels import LONGEST_NOTE, LONGEST_TITLE
-from qa_lora.run_summaries import ORDERS
+from qa_lora.run_order import ORDERS
 from qa_lora.runs import RunStatus
 from qa_lora.ui import charts
 from qa_lora.ui.runs.table import HEADERS, KINDS, PAGE, WIDTHS

@@ -94,6 +94,11 @@ def count_html(shown: int, found: int, rows: Sequence[RunSummary]) -> str:
     parts = ", ".join(f"{number:,} {status}" for status, number in counts.most_common())
     of = f"{found:,} of {len(rows):,}" if found != len(rows) else f"{found:,}"
     runs = f"{of} run{'s' * (len(rows) != 1)}"
-    first = f", the first {shown:,} of them" if shown < found else ""
+    first = ""
+    if shown < found:
+        first = (
+            f", the first {shown:,} of them. The menus in the table's head sort only "
+            "these, <i>Sorted by</i> sorts all"
+        )
     none = " None is like that: change the filter." if not found else ""
     return f'<p class="subdued" role="status">{runs} shown{first}. In all: {parts}.{none}</p>'

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from qa_lora.run_summaries import arrange
+from qa_lora.run_order import arrange
 from qa_lora.runs import Run
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import run_choices
