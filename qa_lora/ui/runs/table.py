@@ -8,10 +8,12 @@ from typing import Any
 
 from qa_lora.run_summaries import RunSummary
 from qa_lora.turns import ordinal
+from qa_lora.ui.evaluate.metrics import metric_help, term
 
 __all__ = [
     "HEADERS",
     "KINDS",
+    "LEGEND",
     "PAGE",
     "WIDTHS",
     "count_html",
@@ -30,9 +32,9 @@ _COLUMNS = (
     ("Data", "str", 80),
     ("Step", "number", 65),
     ("Of", "number", 60),
-    ("Best val. loss", "number", 120),
-    ("ROUGE-L base", "number", 140),
-    ("tuned", "number", 75),
+    ("Best val. loss", "number", 140),
+    ("ROUGE-L base", "number", 135),
+    ("ROUGE-L tuned", "number", 140),
     ("Gain", "number", 75),
     ("Seconds", "number", 90),
     ("Settings", "str", 420),
@@ -42,6 +44,15 @@ HEADERS = [name for name, _, _ in _COLUMNS]
 KINDS = [kind for _, kind, _ in _COLUMNS]
 """Numbers stay numbers, so that the table's own sorting sorts them as such."""
 WIDTHS = [width for _, _, width in _COLUMNS]
+_TERMS = (
+    ("Best val. loss", "The lowest loss on the validation split, nats a token; lower is better."),
+    ("ROUGE-L", metric_help("rougeL")),
+    ("Gain", "ROUGE-L of the tuned model less that of its base, on the same questions."),
+    ("Seconds", "How long it trained, in seconds."),
+    ("Settings", "Those that are not as by default."),
+)
+LEGEND = f'<p class="subdued">{" · ".join(term(name, text) for name, text in _TERMS)}</p>'
+"""The table's headers have no room for what they mean."""
 
 
 def table_value(rows: Sequence[RunSummary]) -> dict[str, Any]:
