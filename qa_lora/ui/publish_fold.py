@@ -48,11 +48,13 @@ def wire_fold(
         refresh: Called with an event to show the run in view right after it.
     """
 
-    def title(run_id: str | None) -> Any:
+    def title(run_id: str | None) -> str:
         """Names the run in view, for another one may be chosen in the table."""
         run = engine.find(run_id)
-        name = f": {engine.name(run.id)}, the run in view" if run else ""
-        return gr.Accordion(label=f"{TITLE}{name}")
+        return f"{TITLE}: {engine.name(run.id)}, the run in view" if run else TITLE
+
+    def rename(run_id: str | None) -> Any:
+        return gr.Accordion(label=title(run_id))
 
     def from_train() -> dict[Any, Any]:
         return {tabs: gr.Tabs(selected="runs"), fold: gr.Accordion(open=True)}
@@ -65,13 +67,13 @@ def wire_fold(
         return {
             header.run: gr.Dropdown(choices=run_choices(engine, run.id), value=run.id),
             header.remembered: run.id,
-            fold: gr.Accordion(open=True),
+            fold: gr.Accordion(label=title(run.id), open=True),
         }
 
     quiet: dict[str, Any] = {
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
     }  # fmt: skip
-    header.viewed.change(title, header.viewed, fold, **quiet)
+    header.viewed.change(rename, header.viewed, fold, **quiet)
     wanted = button.click(from_train, None, [tabs, fold], **quiet)
     chosen = runs_tab.publish.click(
         from_runs, runs_tab.chosen, [header.run, header.remembered, fold], **quiet
