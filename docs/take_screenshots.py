@@ -93,7 +93,9 @@ def take(page: Any, url: str, name: str) -> None:
 def shoot(page: Any, tab: str, name: str, phone_top: str) -> None:
     """Save one picture."""
     page.mouse.move(0, 0)
-    if name == "phone":
+    if name == "wide":
+        page.evaluate("window.scrollTo(0, 0)")
+    else:
         page.evaluate(
             "top => window.scrollTo(0, document.querySelector(top).getBoundingClientRect().top"
             " + window.scrollY - 12)",
