@@ -136,8 +136,9 @@ def test_on_a_phone_a_click_moves_nothing_sideways(tab: Any) -> None:
     scrolled = "table => table.querySelector('.virtual-table-viewport').scrollLeft"
     assert page.locator("#runs-table").evaluate(scrolled) == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    # The next cell is reached, and its run chosen, without a mouse.
+    # Without a mouse: to the next row, and Enter.
     page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
     expect(page.locator("#run-details h3")).not_to_contain_text("high")
 
 
