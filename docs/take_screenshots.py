@@ -1,6 +1,7 @@
 """Take the screenshots of the docs from a finished run: ``python docs/take_screenshots.py RUNS``.
 
-RUNS is a runs folder whose newest run is finished and scored, such as ``qa-lora demo`` leaves one.
+RUNS is a runs folder whose newest run is finished and scored, such as ``qa-lora demo`` leaves one,
+with an older one or two for the Runs tab to compare it with.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SIZES = {"wide": (1440, 1000), "phone": (390, 844)}
 
 
 def main(runs_dir: str) -> None:
-    """Start the app over `runs_dir` and photograph its three tabs, wide and as on a phone."""
+    """Start the app over `runs_dir` and photograph its four tabs, wide and as on a phone."""
     from playwright.sync_api import sync_playwright
 
     with socket.socket() as free:
@@ -62,7 +63,7 @@ def wait_for(url: str) -> None:
 
 
 def take(page: Any, url: str, name: str) -> None:
-    """The three tabs at one size; on a phone scrolled to what the tab is about."""
+    """The four tabs at one size; on a phone scrolled to what the tab is about."""
     page.goto(url)
     page.locator("#data-card dt", has_text="Answers").wait_for()
     page.locator("#slot .gain").wait_for()
@@ -80,11 +81,21 @@ def take(page: Any, url: str, name: str) -> None:
     page.locator("#gain figure").wait_for()
     shoot(page, "evaluate", name, "#headline")
 
+    page.get_by_role("tab", name="Runs").click()
+    page.locator("#runs-table .virtual-row .body-cell").nth(1).click()
+    page.locator("#run-details dl").wait_for()
+    page.locator("#run-other input").click()
+    page.locator("#run-other").get_by_role("option").first.click()
+    page.locator("#run-curves .chart").wait_for()
+    shoot(page, "runs", name, "#runs-count")
+
 
 def shoot(page: Any, tab: str, name: str, phone_top: str) -> None:
     """Save one picture."""
     page.mouse.move(0, 0)
-    if name == "phone":
+    if name == "wide":
+        page.evaluate("window.scrollTo(0, 0)")
+    else:
         page.evaluate(
             "top => window.scrollTo(0, document.querySelector(top).getBoundingClientRect().top"
             " + window.scrollY - 12)",

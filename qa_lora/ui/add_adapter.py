@@ -72,9 +72,9 @@ def build_add_adapter(part: str) -> AddAdapter:
             )  # fmt: skip
         message = gr.HTML("", elem_id=f"{part}-add-message", js_on_load=None)
         listed = gr.HTML(NOTHING, elem_id=f"{part}-imported", js_on_load=None)
-        with gr.Row(equal_height=False):
+        with gr.Row(equal_height=False, elem_id=f"{part}-kept"):
             which = gr.Dropdown(
-                [], label="Imported adapter", show_label=False, container=False,
+                [], label="Imported adapter to remove",
                 elem_id=f"{part}-which", interactive=True, visible=False,
                 allow_custom_value=True, scale=4, min_width=240,
             )  # fmt: skip

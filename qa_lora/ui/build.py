@@ -17,6 +17,7 @@ from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
 from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
 from qa_lora.ui.publish import build_publish, shows_examples, wire_publish
+from qa_lora.ui.publish_fold import build_fold, wire_fold
 from qa_lora.ui.runs import build_runs, wire_runs
 from qa_lora.ui.theme import STYLES, make_theme
 from qa_lora.ui.train import build_train
@@ -82,9 +83,10 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
                 evaluate = build_evaluate(tab)
             with gr.Tab("Runs", id="runs") as tab:
                 runs_tab = build_runs(tab)
-                publish = build_publish(
-                    public=engine.serving.public, examples=shows_examples(engine.find(first))
-                )
+                with build_fold() as fold:
+                    publish = build_publish(
+                        public=engine.serving.public, examples=shows_examples(engine.find(first))
+                    )
         clock = gr.Timer(POLL_SECONDS)
         seen = gr.State(("", ""))
 
@@ -154,5 +156,5 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         wire_runs(engine, header, tabs, runs_tab, downloads, train, refresh)
         train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)
         train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)
-        train.publish.click(lambda: gr.Tabs(selected="runs"), None, tabs, **quiet)
+        wire_fold(engine, header, tabs, fold, train.publish, runs_tab, refresh)
     return demo

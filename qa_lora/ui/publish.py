@@ -72,11 +72,6 @@ def build_publish(*, public: bool, examples: bool = False) -> PublishPanel:
         public: Whether visitors use tokens of their own.
         examples: Whether answers are shown in the card unless somebody wishes otherwise.
     """
-    gr.HTML(
-        '<h2 class="panel-title">Publish to the Hugging Face Hub</h2>',
-        elem_id="publish-title",
-        js_on_load=None,
-    )
     account = gr.HTML(account_html(public=public), elem_id="publish-account", js_on_load=None)
     with gr.Row(equal_height=False):
         repo_id = gr.Textbox(
@@ -102,7 +97,7 @@ def build_publish(*, public: bool, examples: bool = False) -> PublishPanel:
             label="Token", type="password", max_lines=1, interactive=True, elem_id="publish-token",
             info="With write access. It is used for the next step and kept nowhere.",
         )  # fmt: skip
-    with gr.Row():
+    with gr.Row(elem_id="publish-buttons"):
         look = gr.Button("Look", elem_id="publish-look", min_width=110)
         publish = gr.Button("Publish", variant="primary", elem_id="publish-go", min_width=110)
     message = gr.HTML(elem_id="publish-message", js_on_load=None)

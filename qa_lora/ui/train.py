@@ -98,7 +98,7 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                 elem_id="set-data",
             )
             upload = gr.File(
-                label="Your files: CSV, JSON, Parquet, Excel, up to "
+                label="Your files: CSV, JSON, Parquet, Excel; "
                 f"{engine.serving.upload_bytes // 1024**2} MB each",
                 interactive=not demo,
                 file_count="multiple",

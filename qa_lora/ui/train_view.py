@@ -76,9 +76,13 @@ def probes_html(progress: Progress) -> str:
     rows = "".join(_probe_rows(first, last))
     return (
         '<div class="card"><table class="qa probes"><thead><tr><th>Probe question</th>'
-        f'<th class="base">Step {first.step:,}</th><th class="tuned">Step {last.step:,}</th>'
+        f'<th class="base">Step {first.step:,}</th><th class="tuned">{_later(first, last)}</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _later(first: Probed, last: Probed) -> str:
+    return f"Step {last.step:,}" if last.step != first.step else "Later"
 
 
 def _probe_rows(first: Probed, last: Probed) -> list[str]:
@@ -86,6 +90,8 @@ def _probe_rows(first: Probed, last: Probed) -> list[str]:
     rows = []
     for probe in last.probes:
         base, tuned = marked(before.get(probe.question, ""), probe.answer)
+        if last.step == first.step:
+            tuned = "…"
         hint, reference = "Held out; this is the answer in the data.", probe.reference
         if not reference:
             hint, reference = "From the setting for own probe questions.", "your question"
@@ -93,7 +99,7 @@ def _probe_rows(first: Probed, last: Probed) -> list[str]:
             f'<tr><td data-label="Question">{escape(probe.question)}'
             f'<span class="ref" title="{hint}">{escape(reference)}</span>'
             f'</td><td data-label="Step {first.step:,}">{base}</td>'
-            f'<td data-label="Step {last.step:,}">{tuned}</td></tr>'
+            f'<td data-label="{_later(first, last)}">{tuned}</td></tr>'
         )
     return rows
 

@@ -34,6 +34,9 @@ def run(app: App, tiny_model: Path, tmp_path: Path) -> runs.Run:
 def test_a_look_at_what_would_be_published(run: runs.Run, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.locator("#to-publish").click()
+    fold = page.locator("#publish-fold")
+    expect(fold.get_by_role("button").first).to_contain_text("mine, the run in view")
+    expect(fold).to_be_in_viewport()
     expect(page.get_by_label("Private")).to_be_checked()
     page.locator("#publish-look").click()
     expect(page.locator("#publish-message")).to_contain_text("cannot be the id of a repository")

@@ -119,6 +119,29 @@ def test_a_run_is_named_opened_and_continued_from(tab: Any, ready: App) -> None:
     assert page.evaluate("window.broken") is None
 
 
+def test_the_chosen_run_is_the_one_to_publish(tab: Any) -> None:
+    page = tab
+    choose(page, "middle")
+    page.locator("#run-publish").click()
+    expect(page.locator("#run input")).to_have_value(re.compile("-middle"))
+    expect(page.locator("#publish-fold button").first).to_contain_text("-middle, the run in view")
+    expect(page.locator("#publish-look")).to_be_in_viewport()
+
+
+def test_on_a_phone_a_click_moves_nothing_sideways(tab: Any) -> None:
+    page = tab
+    page.set_viewport_size({"width": 390, "height": 844})
+    choose(page, "high")
+    expect(page.locator("#run-details")).to_be_in_viewport()
+    scrolled = "table => table.querySelector('.virtual-table-viewport').scrollLeft"
+    assert page.locator("#runs-table").evaluate(scrolled) == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    # Without a mouse: to the next row, and Enter.
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("#run-details h3")).not_to_contain_text("high")
+
+
 def test_two_runs_are_compared(tab: Any) -> None:
     page = tab
     choose(page, "high")

@@ -108,9 +108,10 @@ def build_controls() -> Controls:
             message = gr.HTML("", elem_id="columns-message", js_on_load=None)
         with gr.Column(scale=6, min_width=300):
             effect = gr.HTML(effect_html({}), elem_id="effect", js_on_load=None)
-    add_adapter = build_add_adapter("compare")
-    with gr.Accordion("How answers are made", open=False, elem_id="how"):
-        settings = _build_settings()
+    with gr.Row(equal_height=False, elem_classes="folds"):
+        with gr.Accordion("How answers are made", open=False, elem_id="how"):
+            settings = _build_settings()
+        add_adapter = build_add_adapter("compare")
     longest = gr.State(NUMBERS["max_new_tokens"][1])
     return Controls(columns, message, effect, settings, add_adapter, longest)
 

@@ -193,7 +193,11 @@ def wire_runs(
     gr.on([*filters, tab.other.input, tab.kind.change], trigger_mode="always_last", **shown)
 
     tab.more.click(lambda most: most + PAGE, tab.most, tab.most, **quiet).then(**shown)
-    picked = tab.table.select(choose, None, [tab.chosen, tab.message, tab.title, tab.note], **quiet)
+    picked = tab.table.select(
+        choose, None, [tab.chosen, tab.message, tab.title, tab.note],
+        # Else a click while the one before is at work is lost, and Delete would mean that one.
+        trigger_mode="always_last", **quiet,
+    )  # fmt: skip
     picked.then(**shown).then(None, js=SHOW_DETAILS, api_visibility="private")
     where = [header.run, header.remembered, tabs, tab.clock, tab.message]
     refresh(tab.open.click(open_run, tab.chosen, where, **quiet))

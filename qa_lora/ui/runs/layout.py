@@ -11,13 +11,13 @@ from qa_lora.labels import LONGEST_NOTE, LONGEST_TITLE
 from qa_lora.run_order import ORDERS
 from qa_lora.runs import RunStatus
 from qa_lora.ui import charts
-from qa_lora.ui.runs.table import HEADERS, KINDS, PAGE, WIDTHS
+from qa_lora.ui.runs.table import HEADERS, KINDS, LEGEND, PAGE, WIDTHS
 
 __all__ = ["NOTHING_CHOSEN", "RunsTab", "build_runs"]
 
 LOOK_SECONDS = 2.0
 NOTHING_CHOSEN = (
-    '<div class="empty"><b>No run chosen</b>Click a row of the table to see that run, open it, '
+    '<div class="empty"><b>No run chosen</b>Click a row of the table, or press Enter on it, to see that run, open it, '
     "rename it, compare it or download it.</div>"
 )
 
@@ -41,6 +41,7 @@ class RunsTab:
     resume: Any
     stop: Any
     go_on: Any
+    publish: Any
     checkpoints: Any
     download: Any
     file: Any
@@ -87,18 +88,20 @@ def build_runs(tab: Any) -> RunsTab:
     count = gr.HTML("", elem_id="runs-count", js_on_load=None)
     table = gr.Dataframe(
         headers=HEADERS, datatype=KINDS, column_widths=WIDTHS, interactive=False, type="array",
-        show_label=False, max_height=420, elem_id="runs-table", buttons=["fullscreen"],
+        show_label=False, max_height=420, elem_id="runs-table", buttons=[],
         pinned_columns=1,
     )  # fmt: skip
+    gr.HTML(LEGEND, elem_id="runs-legend", js_on_load=None)
     more = gr.Button("Show more", visible=False, size="sm", elem_id="runs-more")
     message = gr.HTML("", elem_id="runs-message", js_on_load=None)
     details = gr.HTML(NOTHING_CHOSEN, elem_id="run-details", js_on_load=None)
     with gr.Column(visible=False, elem_id="run-acts") as acts:
         with gr.Row(elem_id="run-buttons"):
             open_ = gr.Button("Open", variant="primary", elem_id="run-open", min_width=90)
+            publish = gr.Button("Publish", elem_id="run-publish", min_width=90)
+            go_on = gr.Button("Continue from", elem_id="run-continue", min_width=120)
             resume = gr.Button("Resume", elem_id="run-resume", min_width=90)
             stop = gr.Button("Stop", elem_id="run-stop", min_width=90)
-            go_on = gr.Button("Continue from", elem_id="run-continue", min_width=120)
             download = gr.Button("Download zip", elem_id="run-download", min_width=120)
             delete = gr.Button("Delete", elem_id="run-delete", min_width=90)
         checkpoints = gr.Checkbox(
@@ -143,7 +146,7 @@ def build_runs(tab: Any) -> RunsTab:
     clock = gr.Timer(LOOK_SECONDS, active=False)
     return RunsTab(
         tab, text, status, order, count, table, more, message, details, acts, open_, resume, stop,
-        go_on,
+        go_on, publish,
         checkpoints, download, file, delete, title, note, save, other, kind, comparison, curves,
         trash, trashed, restore, empty, sure, keep, clock, gr.State(""), gr.State({}),
         gr.Textbox("", visible=False), gr.State(PAGE),

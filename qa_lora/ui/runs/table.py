@@ -8,10 +8,12 @@ from typing import Any
 
 from qa_lora.run_summaries import RunSummary
 from qa_lora.turns import ordinal
+from qa_lora.ui.evaluate.metrics import metric_help, term
 
 __all__ = [
     "HEADERS",
     "KINDS",
+    "LEGEND",
     "PAGE",
     "WIDTHS",
     "count_html",
@@ -28,11 +30,11 @@ _COLUMNS = (
     ("Status", "str", 115),
     ("Model", "str", 80),
     ("Data", "str", 80),
-    ("Step", "number", 65),
-    ("Of", "number", 60),
-    ("Best val. loss", "number", 120),
-    ("ROUGE-L base", "number", 140),
-    ("tuned", "number", 75),
+    ("Step", "number", 60),
+    ("Of", "number", 55),
+    ("Best val. loss", "number", 135),
+    ("ROUGE-L base", "number", 135),
+    ("ROUGE-L tuned", "number", 155),
     ("Gain", "number", 75),
     ("Seconds", "number", 90),
     ("Settings", "str", 420),
@@ -42,6 +44,12 @@ HEADERS = [name for name, _, _ in _COLUMNS]
 KINDS = [kind for _, kind, _ in _COLUMNS]
 """Numbers stay numbers, so that the table's own sorting sorts them as such."""
 WIDTHS = [width for _, _, width in _COLUMNS]
+LEGEND = (
+    '<p class="subdued">Best val. loss: nats a token of the validation split, lower is better. '
+    f"{term('ROUGE-L', metric_help('rougeL'))}: 0 to 1, on held-out questions. Gain: tuned less "
+    "base. Seconds: of training. Settings: those that are not as by default.</p>"
+)
+"""The table's headers have no room for what they mean."""
 
 
 def table_value(rows: Sequence[RunSummary]) -> dict[str, Any]:
