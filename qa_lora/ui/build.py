@@ -16,6 +16,7 @@ from qa_lora.ui.compare import build_compare, wire_compare
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
 from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
+from qa_lora.ui.hub_login import SignInErrors
 from qa_lora.ui.publish import build_publish, wire_publish
 from qa_lora.ui.runs import build_runs, wire_runs
 from qa_lora.ui.theme import STYLES, make_theme
@@ -47,12 +48,19 @@ def launch_options(serving: ServerSettings | None = None) -> dict[str, Any]:
         "quiet": True,
         "enable_monitoring": False,
     }
+    middleware: list[Any] = []
     if serving.public or serving.read_only:
         from starlette.middleware import Middleware
 
         from qa_lora.ui.gate import Gate
 
-        options["app_kwargs"] = {"middleware": [Middleware(Gate, settings=serving)]}
+        middleware.append(Middleware(Gate, settings=serving))
+    if serving.sign_in:
+        from starlette.middleware import Middleware
+
+        middleware.append(Middleware(SignInErrors))
+    if middleware:
+        options["app_kwargs"] = {"middleware": middleware}
     if serving.login == "password":
         options["auth"] = password_check(serving)
     return options
@@ -75,7 +83,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
                 evaluate = build_evaluate(tab)
             with gr.Tab("Runs", id="runs") as tab:
                 runs_tab = build_runs(tab)
-                publish = build_publish(public=engine.serving.public)
+                publish = build_publish(engine)
         clock = gr.Timer(POLL_SECONDS)
         seen = gr.State(("", ""))
 
@@ -141,7 +149,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         # Else a batch of questions would hold the model to its end.
         demo.unload(wire_compare(engine, header, compare, downloads))
         wire_evaluate(engine, header, evaluate, downloads)
-        wire_publish(engine, header, publish)
+        wire_publish(engine, header, publish, demo.load)
         wire_runs(engine, header, tabs, runs_tab, downloads, train, refresh)
         train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)
         train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)

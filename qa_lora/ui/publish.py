@@ -18,8 +18,10 @@ from qa_lora.errors import PublishError, QALoRAError
 from qa_lora.publishing import Plan, check, plan, upload
 from qa_lora.publishing.collect import PLOT
 from qa_lora.publishing.login import machine_token, usable_token
+from qa_lora.serving import ServerSettings
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
+from qa_lora.ui.hub_login import HubLogin, hub_login
 from qa_lora.ui.words import note
 
 __all__ = ["PublishPanel", "build_publish", "wire_publish"]
@@ -61,14 +63,14 @@ class PublishPanel:
     """What a second yes would be said to: the plan's questions, and the commit they are about."""
 
 
-def build_publish(*, public: bool) -> PublishPanel:
-    """Lay the panel out; on a `public` server visitors use tokens of their own."""
+def build_publish(engine: Engine) -> PublishPanel:
+    """Lay the panel out; on a public server visitors use tokens of their own."""
     gr.HTML(
         '<h2 class="panel-title">Publish to the Hugging Face Hub</h2>',
         elem_id="publish-title",
         js_on_load=None,
     )
-    account = gr.HTML(account_html(public=public), elem_id="publish-account", js_on_load=None)
+    account = gr.HTML(account_html(engine.serving), elem_id="publish-account", js_on_load=None)
     with gr.Row(equal_height=False):
         repo_id = gr.Textbox(
             label="Repository", placeholder="your-name/my-qa-adapter", max_lines=1, scale=3,
@@ -111,14 +113,21 @@ def build_publish(*, public: bool) -> PublishPanel:
     )  # fmt: skip
 
 
-def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
+def wire_publish(engine: Engine, header: Header, panel: PublishPanel, opened: Any) -> None:
     """Connect the panel's events.
 
     Args:
         engine: What the server holds.
         header: The shared header: its run in view is what is published.
         panel: The components.
+        opened: The event of a page that opens; nobody signs in without opening one anew.
     """
+
+    def allowed(typed: str | None) -> str | None:
+        """The token to use, None where nobody is logged in."""
+        login = hub_login() if not (typed or "").strip() else None
+        theirs = login.usable_token() if login is not None else None
+        return usable_token(theirs, typed or "", public=engine.serving.public)
 
     def planned(
         run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
@@ -137,14 +146,11 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
         )
 
     def look(
-        run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
-        typed: str, visitor: gr.OAuthToken | None = None,
+        run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool, typed: str
     ) -> Iterator[Update]:  # fmt: skip
         yield {panel.message: note("Looking at the run and at the Hub…")}
         try:
-            token = usable_token(
-                visitor.token if visitor else None, typed or "", public=engine.serving.public
-            )
+            token = allowed(typed)
             found = planned(run_id, repo_id, private, licence, examples, token, offline=True)
         except QALoRAError as error:
             yield {**_cleared(panel), panel.message: note(str(error), "bad")}
@@ -153,17 +159,13 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
 
     def go(
         run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
-        typed: str, agreed: str, visitor: gr.OAuthToken | None = None,
+        typed: str, agreed: str,
     ) -> Iterator[Update]:  # fmt: skip
         yield {panel.message: note("Looking at the run and at the Hub…"), panel.replace: _hidden()}
         try:
-            token = usable_token(
-                visitor.token if visitor else None, typed or "", public=engine.serving.public
-            )
+            token = allowed(typed)
             if token is None:
-                raise PublishError(
-                    "Publishing needs a login.", _how_to_log_in(public=engine.serving.public)
-                )
+                raise PublishError("Publishing needs a login.", _how_to_log_in(engine.serving))
             found = planned(run_id, repo_id, private, licence, examples, token, offline=False)
             update = agreed == _question(found)
             if found.asks and not update and not found.findings and not found.exposes:
@@ -196,11 +198,10 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
         }
 
     def press(
-        run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
-        typed: str, visitor: gr.OAuthToken | None = None,
+        run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool, typed: str
     ) -> Iterator[Update]:  # fmt: skip
         """The first click: nothing is agreed to yet."""
-        yield from go(run_id, repo_id, private, licence, examples, typed, "", visitor)
+        yield from go(run_id, repo_id, private, licence, examples, typed, "")
 
     inputs = [
         header.run, panel.repo_id, panel.private, panel.licence, panel.examples, panel.token,
@@ -220,6 +221,8 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
     gr.on([panel.look.click, panel.repo_id.submit], look, inputs, outputs, **options)
     panel.publish.click(press, inputs, outputs, **options)
     panel.replace.click(go, [*inputs, panel.agreed], outputs, **options)
+    if engine.serving.sign_in:
+        opened(lambda: account_html(engine.serving, hub_login()), None, panel.account, **quiet)
     gr.on(
         [header.run.change, panel.repo_id.change, panel.private.change],
         lambda: {**_cleared(panel), panel.message: ""},
@@ -230,18 +233,29 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
     )
 
 
-def account_html(*, public: bool) -> str:
+def account_html(serving: ServerSettings, login: HubLogin | None = None) -> str:
     """Who would publish, as far as that is known without asking the Hub."""
-    if public:
-        return note("You publish with your own Hugging Face login, under your own name.")
-    if machine_token():
+    if login is not None:
+        try:
+            login.usable_token()
+        except PublishError as error:
+            return note(str(error), "warn")
+        return note(
+            f"You are signed in as {login.name}, and publish under that name. Of your repositories "
+            "this app reaches those that it made; enter a token for others."
+        )
+    if not serving.public and machine_token():
         return note("This machine's Hub login is used.")
-    return note(f"Nobody is logged in here. {_how_to_log_in(public=False)}", "warn")
+    if serving.public:
+        return note(f"You publish under your own name. {_how_to_log_in(serving)}")
+    return note(f"Nobody is logged in here. {_how_to_log_in(serving)}", "warn")
 
 
-def _how_to_log_in(*, public: bool) -> str:
-    if public:
-        return "Log in with Hugging Face on this page, or enter a token."
+def _how_to_log_in(serving: ServerSettings) -> str:
+    if serving.sign_in:
+        return "Sign in with Hugging Face, on top of the page, or enter a token."
+    if serving.public:
+        return "Enter a token of yours, from the settings of your account on the Hub."
     return "Run hf auth login in a terminal, set HF_TOKEN, or enter a token."
 
 
