@@ -21,7 +21,7 @@ def missing_for_sign_in(environment: Mapping[str, str]) -> str:
     Args:
         environment: The variables of the process.
     """
-    if environment.get("SYSTEM") != "spaces" or not environment.get("SPACE_ID"):
+    if environment.get("SYSTEM") != "spaces" or not environment.get("SPACE_ID", "").strip():
         return "Signing in with Hugging Face works on a Space only, and this is none."
     unset = [name for name in VARIABLES if not environment.get(name, "").strip()]
     if unset:
