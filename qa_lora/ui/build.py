@@ -72,18 +72,20 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
     downloads = Path(tempfile.mkdtemp(prefix="qa-lora-"))
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
     first = choose_run(engine, None)
+    demo_only = engine.serving.read_only
     with gr.Blocks(title="QA LoRA", analytics_enabled=False, fill_width=True) as demo:
         header = build_header(engine)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Train", id="train"):
                 train = build_train(engine, first)
             with gr.Tab("Compare", id="compare") as tab:
-                compare = build_compare(tab)
+                compare = build_compare(tab, demo=demo_only)
             with gr.Tab("Evaluate", id="evaluate") as tab:
-                evaluate = build_evaluate(tab)
+                evaluate = build_evaluate(tab, demo=demo_only)
             with gr.Tab("Runs", id="runs") as tab:
-                runs_tab = build_runs(tab)
-                publish = build_publish(engine)
+                runs_tab = build_runs(tab, demo=demo_only)
+                with gr.Column(visible=not demo_only):
+                    publish = build_publish(engine)
         clock = gr.Timer(POLL_SECONDS)
         seen = gr.State(("", ""))
 
