@@ -114,7 +114,9 @@ class Run:
             settings.setdefault("near_duplicates", None)
             return TrainConfig.build(**settings)
         except ConfigError as error:
-            raise RunError(f"The run {self.id} is damaged: {error}") from None
+            # Where it lies is nothing to visitors of a server.
+            wrong = str(error).replace(f"{self.path}{os.sep}", "")
+            raise RunError(f"The run {self.id} is damaged: {wrong}") from None
 
     def events(self) -> list[Event]:
         """All events so far; damaged lines are left out, and a log that cannot be read is none."""

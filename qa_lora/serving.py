@@ -11,20 +11,23 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from qa_lora.catalog import POCKET
 from qa_lora.data.sources import UPLOAD_LIMIT_BYTES
 from qa_lora.errors import ConfigError, shorten
+from qa_lora.sign_in import missing_for_sign_in
 
-__all__ = ["PREFIX", "PUBLIC_DEFAULTS", "ServerSettings", "is_loopback"]
+__all__ = ["PREFIX", "PUBLIC_DEFAULTS", "Login", "ServerSettings", "is_loopback"]
 
 PREFIX = "QA_LORA_"
 
 _SPACE = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _USER = re.compile(r"[^\s:,]{1,64}")
+
+Login: TypeAlias = Literal["none", "password", "huggingface"]
 
 Limit = Annotated[int, Field(ge=0)]
 """0 is no limit."""
@@ -54,7 +57,7 @@ class ServerSettings(BaseModel):
     read_only: bool = _setting(
         False, "A demo: runs can be opened, compared and asked, and nothing can be changed."
     )
-    login: Literal["none", "password", "huggingface"] = _setting(
+    login: Login = _setting(
         "none",
         "How visitors log in; password needs QA_LORA_AUTH, huggingface works on a Space.",
     )
@@ -72,6 +75,9 @@ class ServerSettings(BaseModel):
         (), "Base models that can be trained, comma-separated; any when empty."
     )
     space_id: str = _setting("", "The Space that this is, set by the Space itself.")
+    sign_in: bool = _setting(
+        False, "Whether visitors are offered to sign in with Hugging Face; concluded, not set."
+    )
 
     @classmethod
     def from_environment(
@@ -92,7 +98,7 @@ class ServerSettings(BaseModel):
         given: dict[str, Any] = {
             name: environment[variable(name)].strip()
             for name in cls.model_fields
-            if name != "space_id" and environment.get(variable(name), "").strip()
+            if name not in ("space_id", "sign_in") and environment.get(variable(name), "").strip()
         }
         if "models" in given:
             names = (name.strip() for name in given["models"].split(","))
@@ -110,7 +116,12 @@ class ServerSettings(BaseModel):
         except ValidationError as error:
             raise ConfigError(_problem(error)) from None
         settings._check_login(environment)
-        return settings
+        # A password has a login of its own; in a demo there is nothing to sign in for.
+        useful = settings.login == "huggingface" or (
+            settings.login == "none" and not settings.read_only
+        )
+        sign_in = useful and not missing_for_sign_in(environment)
+        return settings.model_copy(update={"sign_in": sign_in})
 
     def _check_login(self, environment: Mapping[str, str]) -> None:
         has_auth = bool(self.auth.get_secret_value())
@@ -126,10 +137,15 @@ class ServerSettings(BaseModel):
             )
         if has_auth:
             self.accounts()
-        if self.login == "huggingface" and not environment.get("OAUTH_CLIENT_ID"):
+        if self.login != "huggingface":
+            return
+        if missing := missing_for_sign_in(environment):
+            raise ConfigError(f"QA_LORA_LOGIN is huggingface. {missing}")
+        if not self.public:
             raise ConfigError(
-                "QA_LORA_LOGIN is huggingface, which works on a Space with hf_oauth: true only.",
-                "Use QA_LORA_LOGIN=password elsewhere.",
+                "QA_LORA_LOGIN is huggingface, but QA_LORA_PUBLIC is 0: then all is everybody's, "
+                "and nobody needs to sign in.",
+                "Leave one of the two out.",
             )
 
     def accounts(self) -> dict[str, str]:

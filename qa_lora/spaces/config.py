@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -65,6 +65,11 @@ class SpaceConfig(BaseModel):
     suggested_hardware: str
     short_description: str = Field(max_length=60)
     license: str
+    hf_oauth: bool = False
+    """Whether visitors can sign in with Hugging Face."""
+    hf_oauth_scopes: tuple[Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$")], ...] = ()
+    """What the app may do for them, beside knowing their name."""
+    hf_oauth_expiration_minutes: int = Field(480, ge=1, le=43_200)
     models: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()

@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from qa_lora.errors import ConfigError
 from qa_lora.spaces.config import ZERO_GPU_TORCH, SpaceConfig
 
-__all__ = ["ZERO_GPU_TORCH_PIN", "space_requirements"]
+__all__ = ["SIGN_IN_PINS", "ZERO_GPU_TORCH_PIN", "space_requirements"]
 
 ZERO_GPU_TORCH_PIN = "2.11.0"
 """The release of torch that a ZeroGPU Space gets; the project's own pin may be too new for it."""
 
 CPU_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 """Where torch has releases without several gigabytes of CUDA libraries."""
+
+SIGN_IN_PINS = ("authlib==1.9.10", "itsdangerous==2.2.0")
+"""What gradio[oauth] asks for in no version of its own; requirements-dev.txt has the same."""
 
 # A Space installs gradio with extras of its own beside this file. Those of them that speak MCP
 # hold pydantic back, so an exact pin would leave pip no solution.
@@ -55,8 +58,7 @@ def space_requirements(pins: str, config: SpaceConfig) -> str:
                     f"{pin.name}{pin.specifier}.",
                     "Make sdk_version in spaces_config.yaml the same.",
                 )
-            # With what signing in needs.
-            lines.append(f"gradio[oauth]=={config.sdk_version}")
+            lines += [f"gradio[oauth]=={config.sdk_version}", *SIGN_IN_PINS]
         elif name == "torch" and kind == "zero":
             lines.append(f"torch=={ZERO_GPU_TORCH_PIN}  # of {' to '.join(ZERO_GPU_TORCH)}")
         else:

@@ -264,10 +264,8 @@ class Access:
         return known[1]
 
     def _word(self) -> str | None:
-        visitor = current_visitor()
-        if visitor is None or (self.settings.login == "huggingface" and not visitor.name):
-            return None
-        return visitor.word
+        visitor = current_visitor(self.settings.login)
+        return visitor.word if visitor is not None else None
 
     def _duplicate(self) -> str:
         return "Duplicate the Space to train your own." if self.settings.space_id else ""

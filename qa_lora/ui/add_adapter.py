@@ -42,13 +42,16 @@ class AddAdapter:
     remove: Any
 
 
-def build_add_adapter(part: str) -> AddAdapter:
+def build_add_adapter(part: str, *, demo: bool = False) -> AddAdapter:
     """Lay it out.
 
     Args:
         part: The tab, for the names of the elements.
+        demo: Whether nothing can be brought in, so that nothing of it is shown.
     """
-    with gr.Accordion("Add an adapter", open=False, elem_id=f"{part}-add-adapter"):
+    with gr.Accordion(
+        "Add an adapter", open=False, visible=not demo, elem_id=f"{part}-add-adapter"
+    ):
         with gr.Row(equal_height=True):
             source = gr.Textbox(
                 label="Hub id or folder", placeholder="someone/flan-t5-lora", max_lines=1,

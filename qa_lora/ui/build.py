@@ -16,6 +16,7 @@ from qa_lora.ui.compare import build_compare, wire_compare
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate import build_evaluate, wire_evaluate
 from qa_lora.ui.header import build_header, choose_run, device_html, light_html, run_choices
+from qa_lora.ui.hub_login import SignInErrors
 from qa_lora.ui.publish import build_publish, shows_examples, wire_publish
 from qa_lora.ui.publish_fold import build_fold, wire_fold
 from qa_lora.ui.runs import build_runs, wire_runs
@@ -48,12 +49,19 @@ def launch_options(serving: ServerSettings | None = None) -> dict[str, Any]:
         "quiet": True,
         "enable_monitoring": False,
     }
+    middleware: list[Any] = []
     if serving.public or serving.read_only:
         from starlette.middleware import Middleware
 
         from qa_lora.ui.gate import Gate
 
-        options["app_kwargs"] = {"middleware": [Middleware(Gate, settings=serving)]}
+        middleware.append(Middleware(Gate, settings=serving))
+    if serving.sign_in:
+        from starlette.middleware import Middleware
+
+        middleware.append(Middleware(SignInErrors))
+    if middleware:
+        options["app_kwargs"] = {"middleware": middleware}
     if serving.login == "password":
         options["auth"] = password_check(serving)
     return options
@@ -70,6 +78,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
     downloads = Path(tempfile.mkdtemp(prefix="qa-lora-"))
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
     first = choose_run(engine, None)
+    demo_only = engine.serving.read_only
     with gr.Blocks(
         title="QA LoRA", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SECONDS
     ) as demo:
@@ -78,14 +87,14 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             with gr.Tab("Train", id="train"):
                 train = build_train(engine, first)
             with gr.Tab("Compare", id="compare") as tab:
-                compare = build_compare(tab)
+                compare = build_compare(tab, demo=demo_only)
             with gr.Tab("Evaluate", id="evaluate") as tab:
-                evaluate = build_evaluate(tab)
+                evaluate = build_evaluate(tab, demo=demo_only)
             with gr.Tab("Runs", id="runs") as tab:
-                runs_tab = build_runs(tab)
-                with build_fold() as fold:
+                runs_tab = build_runs(tab, demo=demo_only)
+                with gr.Column(visible=not demo_only), build_fold() as fold:
                     publish = build_publish(
-                        public=engine.serving.public, examples=shows_examples(engine.find(first))
+                        engine.serving, examples=shows_examples(engine.find(first))
                     )
         clock = gr.Timer(POLL_SECONDS)
         seen = gr.State(("", ""))
@@ -152,7 +161,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         # Else a batch of questions would hold the model to its end.
         demo.unload(wire_compare(engine, header, compare, downloads))
         wire_evaluate(engine, header, evaluate, downloads)
-        wire_publish(engine, header, publish)
+        wire_publish(engine, header, publish, demo.load)
         wire_runs(engine, header, tabs, runs_tab, downloads, train, refresh)
         train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)
         train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)

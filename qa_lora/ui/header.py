@@ -56,7 +56,7 @@ def build_header(engine: Engine) -> Header:
         light = gr.HTML(light_html(engine), elem_id="light", js_on_load=None)
         if engine.serving.duplicate_url:
             gr.HTML(_duplicate_html(engine), elem_id="duplicate", js_on_load=None)
-        if engine.serving.login == "huggingface":
+        if engine.serving.sign_in:
             gr.LoginButton(elem_id="login", size="sm", min_width=120, scale=0)
     remembered = gr.BrowserState(None, storage_key="qa-lora-run", secret="qa-lora")
     return Header(run, device, light, remembered, gr.State(""))

@@ -21,8 +21,10 @@ from qa_lora.publishing import Plan, check, plan, upload
 from qa_lora.publishing.collect import PLOT
 from qa_lora.publishing.login import usable_token
 from qa_lora.runs import Run
+from qa_lora.serving import ServerSettings
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.header import Header
+from qa_lora.ui.hub_login import hub_login
 from qa_lora.ui.publish_shown import (
     account_html,
     files_html,
@@ -65,14 +67,14 @@ class PublishPanel:
     """What a second yes would be said to: the plan's questions, and the commit they are about."""
 
 
-def build_publish(*, public: bool, examples: bool = False) -> PublishPanel:
+def build_publish(serving: ServerSettings, *, examples: bool = False) -> PublishPanel:
     """Lay the panel out.
 
     Args:
-        public: Whether visitors use tokens of their own.
+        serving: On a public server visitors use tokens of their own.
         examples: Whether answers are shown in the card unless somebody wishes otherwise.
     """
-    account = gr.HTML(account_html(public=public), elem_id="publish-account", js_on_load=None)
+    account = gr.HTML(account_html(serving), elem_id="publish-account", js_on_load=None)
     with gr.Row(equal_height=False):
         repo_id = gr.Textbox(
             label="Repository", placeholder="your-name/my-qa-adapter", max_lines=1, scale=3,
@@ -115,14 +117,21 @@ def build_publish(*, public: bool, examples: bool = False) -> PublishPanel:
     )  # fmt: skip
 
 
-def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
+def wire_publish(engine: Engine, header: Header, panel: PublishPanel, opened: Any) -> None:
     """Connect the panel's events.
 
     Args:
         engine: What the server holds.
         header: The shared header: its run in view is what is published.
         panel: The components.
+        opened: The event of a page that opens; nobody signs in without opening one anew.
     """
+
+    def allowed(typed: str | None) -> str | None:
+        """The token to use, None where nobody is logged in."""
+        login = hub_login() if not (typed or "").strip() else None
+        theirs = login.usable_token() if login is not None else None
+        return usable_token(theirs, typed or "", public=engine.serving.public)
 
     def planned(
         run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
@@ -141,14 +150,11 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
         )
 
     def look(
-        run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
-        typed: str, visitor: gr.OAuthToken | None = None,
+        run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool, typed: str
     ) -> Iterator[Update]:  # fmt: skip
         yield {panel.message: note("Looking at the run and at the Hub…")}
         try:
-            token = usable_token(
-                visitor.token if visitor else None, typed or "", public=engine.serving.public
-            )
+            token = allowed(typed)
             found = planned(run_id, repo_id, private, licence, examples, token, offline=True)
         except QALoRAError as error:
             yield {**_cleared(panel), panel.message: note(str(error), "bad")}
@@ -157,17 +163,13 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
 
     def go(
         run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
-        typed: str, agreed: str, visitor: gr.OAuthToken | None = None,
+        typed: str, agreed: str,
     ) -> Iterator[Update]:  # fmt: skip
         yield {panel.message: note("Looking at the run and at the Hub…"), panel.replace: _hidden()}
         try:
-            token = usable_token(
-                visitor.token if visitor else None, typed or "", public=engine.serving.public
-            )
+            token = allowed(typed)
             if token is None:
-                raise PublishError(
-                    "Publishing needs a login.", how_to_log_in(public=engine.serving.public)
-                )
+                raise PublishError("Publishing needs a login.", how_to_log_in(engine.serving))
             found = planned(run_id, repo_id, private, licence, examples, token, offline=False)
             update = agreed == _question(found)
             if found.asks and not update and not found.findings and not found.exposes:
@@ -200,11 +202,10 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
         }
 
     def press(
-        run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool,
-        typed: str, visitor: gr.OAuthToken | None = None,
+        run_id: str | None, repo_id: str, private: bool, licence: str, examples: bool, typed: str
     ) -> Iterator[Update]:  # fmt: skip
         """The first click: nothing is agreed to yet."""
-        yield from go(run_id, repo_id, private, licence, examples, typed, "", visitor)
+        yield from go(run_id, repo_id, private, licence, examples, typed, "")
 
     inputs = [
         header.run, panel.repo_id, panel.private, panel.licence, panel.examples, panel.token,
@@ -224,12 +225,14 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel) -> None:
     gr.on([panel.look.click, panel.repo_id.submit], look, inputs, outputs, **options)
     panel.publish.click(press, inputs, outputs, **options)
     panel.replace.click(go, [*inputs, panel.agreed], outputs, **options)
-    header.run.change(
+    header.viewed.change(
         lambda run_id: gr.Checkbox(value=shows_examples(engine.find(run_id))),
         header.run, panel.examples, **quiet,
     )  # fmt: skip
+    if engine.serving.sign_in:
+        opened(lambda: account_html(engine.serving, hub_login()), None, panel.account, **quiet)
     gr.on(
-        [header.run.change, panel.repo_id.change, panel.private.change],
+        [header.viewed.change, panel.repo_id.change, panel.private.change],
         lambda: {**_cleared(panel), panel.message: ""},
         None,
         [each for each in outputs if each is not panel.token],

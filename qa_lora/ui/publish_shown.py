@@ -7,6 +7,8 @@ from html import escape
 from qa_lora.errors import PublishError
 from qa_lora.publishing import Plan, check
 from qa_lora.publishing.login import machine_token
+from qa_lora.serving import ServerSettings
+from qa_lora.ui.hub_login import HubLogin
 from qa_lora.ui.words import note
 
 __all__ = ["account_html", "files_html", "for_the_page", "how_to_log_in", "verdict_html"]
@@ -19,19 +21,30 @@ CHANGES = {
 }
 
 
-def account_html(*, public: bool) -> str:
+def account_html(serving: ServerSettings, login: HubLogin | None = None) -> str:
     """Who would publish, as far as that is known without asking the Hub."""
-    if public:
-        return note("You publish with your own Hugging Face login, under your own name.")
-    if machine_token():
+    if login is not None:
+        try:
+            login.usable_token()
+        except PublishError as error:
+            return note(str(error), "warn")
+        return note(
+            f"You are signed in as {login.name}, and publish under that name. Of your repositories "
+            "this app reaches those that it made; enter a token for others."
+        )
+    if not serving.public and machine_token():
         return note("This machine's Hub login is used.")
-    return note(f"Nobody is logged in here. {how_to_log_in(public=False)}", "warn")
+    if serving.public:
+        return note(f"You publish under your own name. {how_to_log_in(serving)}")
+    return note(f"Nobody is logged in here. {how_to_log_in(serving)}", "warn")
 
 
-def how_to_log_in(*, public: bool) -> str:
+def how_to_log_in(serving: ServerSettings) -> str:
     """What to do without a login."""
-    if public:
-        return "Log in with Hugging Face on this page, or enter a token."
+    if serving.sign_in:
+        return "Sign in with Hugging Face, on top of the page, or enter a token."
+    if serving.public:
+        return "Enter a token of yours, from the settings of your account on the Hub."
     return "Run hf auth login in a terminal, set HF_TOKEN, or enter a token."
 
 

@@ -164,6 +164,7 @@ def build_train(engine: Engine, run_id: str | None) -> TrainTab:
                     "Publish",
                     size="md",
                     interactive=ready,
+                    visible=not demo,
                     elem_id="to-publish",
                     min_width=130,
                 )

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qa_lora.owners import owner_word
-from qa_lora.serving import ServerSettings
+from qa_lora.serving import Login, ServerSettings
+from qa_lora.ui.hub_login import login_of
 
 __all__ = [
     "COOKIE",
@@ -58,10 +59,14 @@ def acting_as(visitor: Visitor | None) -> Iterator[None]:
         _acting.reset(token)
 
 
-def current_visitor() -> Visitor | None:
-    """Who caused what is being done now; None outside of events and for browsers without cookie.
+def current_visitor(login: Login) -> Visitor | None:
+    """Who caused what is being done now; None outside of events and for who cannot be told.
 
     A thread that an event starts knows it only if it runs in a copy of the event's context.
+
+    Args:
+        login: How visitors log in. Where they need not, the cookie names them also after they
+            signed in to publish: what they started before stays theirs.
     """
     visitor = _acting.get()
     if visitor is not None:
@@ -69,26 +74,22 @@ def current_visitor() -> Visitor | None:
     from gradio.context import LocalContext
 
     request = LocalContext.request.get(None)
-    return _of_request(request) if request is not None else None
+    return _of_request(request, login) if request is not None else None
 
 
-def _of_request(request: Any) -> Visitor | None:
+def _of_request(request: Any, login: Login) -> Visitor | None:
     """The visitor of gradio's request, or of the web server's below it."""
+    if login == "password":
+        name = str(getattr(request, "username", None) or "")
+        return Visitor(owner_word(f"login {name}"), name) if name else None
+    if login == "huggingface":
+        hub = login_of(request)
+        if hub is None or hub.ended:
+            return None
+        return Visitor(owner_word(f"hub {hub.account}"), hub.name)
     raw = getattr(request, "request", None) or request
-    login, hub = getattr(request, "username", None), _hub_name(getattr(raw, "scope", None))
-    if login or hub:
-        kind, name = ("login", str(login)) if login else ("hub", hub)
-        return Visitor(owner_word(f"{kind} {name}"), name)
     value = known_cookie(getattr(raw, "cookies", None) or {})
     return Visitor(owner_word(f"cookie {value}")) if value else None
-
-
-def _hub_name(scope: object) -> str:
-    """The name on the Hub of who signed in there; the session is a cookie that the server signs."""
-    session = scope.get("session") if isinstance(scope, dict) else None
-    info = session.get("oauth_info") if isinstance(session, dict) else None
-    user = info.get("userinfo") if isinstance(info, dict) else None
-    return str(user.get("preferred_username") or "") if isinstance(user, dict) else ""
 
 
 def known_cookie(cookies: Mapping[str, str]) -> str:

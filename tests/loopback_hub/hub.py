@@ -11,6 +11,7 @@ from threading import Event, RLock
 import pytest
 
 from tests.loopback_hub.clients import read_variables_again
+from tests.loopback_hub.openid import OAuthApp
 from tests.loopback_hub.repo import Repo
 
 USER = "someone"
@@ -46,6 +47,8 @@ class Hub:
     """What was uploaded outside of git, by SHA-256."""
     buckets: dict[str, str] = field(default_factory=dict)
     """From the id of a bucket to its visibility."""
+    app: OAuthApp = field(default_factory=OAuthApp)
+    """The one app that people sign in to."""
     lock: RLock = field(default_factory=RLock, repr=False)
     _failures: list[Fault] = field(default_factory=list, repr=False)
     _cuts: list[Fault] = field(default_factory=list, repr=False)

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.loopback_hub import reading, spaces, writing
+from tests.loopback_hub import openid, reading, spaces, writing
 from tests.loopback_hub.hub import ROLES, USER, Fault, Hub
 from tests.loopback_hub.repo import Repo, front_matter
 
@@ -85,6 +85,7 @@ class Handler(BaseHTTPRequestHandler):
         }
         if self.path_only in simple:
             simple[self.path_only]()
+        openid.answer(self)
         if self.path_only.startswith("/lfs/"):
             writing.receive_large(self, self.path_only.removeprefix("/lfs/"))
         if self.path_only.startswith("/api/buckets/"):
@@ -95,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         repo = self.find((match["kind"] or "models").removesuffix("s"), match["repo"])
         verb, _, rest = (match["rest"] or "").partition("/")
         if match["git"] or (match["api"] and verb in ("preupload", "commit", "settings")):
-            self.must_write()
+            self.must_write(repo)
             writing.change(self, repo, verb, rest)
         if match["api"] and repo.kind == "space" and verb in spaces.VERBS:
             if self.command != "GET":
@@ -144,21 +145,29 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def role(self) -> str:
         """Write, read, or nothing for nobody; a token that nobody has is refused at once."""
+        scopes = self.hub.app.tokens.get(self.token)
+        if scopes is not None:
+            return "write" if "contribute-repos" in scopes else "read"
         if self.token and self.token not in ROLES:
             self.send(401, {"error": "Invalid credentials in Authorization header"})
         return ROLES.get(self.token, "")
 
-    def must_write(self) -> None:
+    def reaches(self, repo: Repo | None) -> bool:
+        """Whether this token is for it: that of a sign-in is for what it created."""
+        app = self.hub.app
+        return repo is None or self.token not in app.tokens or (repo.kind, repo.id) in app.made
+
+    def must_write(self, repo: Repo | None = None) -> None:
         if not self.role:
             self.send(401, {"error": "Invalid username or password."})
-        if self.role != "write":
+        if self.role != "write" or not self.reaches(repo):
             self.send(403, {"error": "You have no right to write here with this token"})
 
     def find(self, kind: str, name: str) -> Repo:
         """A repository this token may see; the Hub does not tell a private from a missing one."""
         repo = self.hub.repos.get((kind, name))
         role = self.role
-        if repo is None or (repo.private and role != "write"):
+        if repo is None or (repo.private and (role != "write" or not self.reaches(repo))):
             said = {"error": "Repository not found"}
             self.send(404 if role else 401, said, {"X-Error-Code": "RepoNotFound"})
             raise AssertionError
@@ -171,7 +180,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, {
             "type": "user", "id": "0" * 24, "name": USER, "fullname": "Some One",
             "isPro": False, "orgs": [{"type": "org", "name": "team", "roleInOrg": "write"}],
-            "auth": {"type": "access_token", "accessToken": token},
+            "auth": {"type": "oauth", "expiresAt": "2100-01-01T00:00:00.000Z"}
+            if self.token in self.hub.app.tokens
+            else {"type": "access_token", "accessToken": token},
         })  # fmt: skip
 
     def validate_card(self) -> None:

@@ -27,6 +27,8 @@ def create(handler: Handler) -> None:
     files = {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}
     private = asked.get("visibility") == "private" or bool(asked.get("private"))
     repo = handler.hub.add(kind, name, files, private=private)
+    if handler.token in handler.hub.app.tokens:
+        handler.hub.app.made.add((kind, name))
     repo.sdk = asked.get("sdk")
     repo.secrets = {each["key"]: each["value"] for each in asked.get("secrets", [])}
     repo.variables = {each["key"]: each["value"] for each in asked.get("variables", [])}

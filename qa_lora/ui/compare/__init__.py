@@ -35,9 +35,9 @@ class CompareTab:
     blind: Blind
 
 
-def build_compare(tab: Any) -> CompareTab:
-    """Lay the tab out."""
-    controls = build_controls()
+def build_compare(tab: Any, *, demo: bool = False) -> CompareTab:
+    """Lay the tab out; in a `demo` without what changes something."""
+    controls = build_controls(demo=demo)
     with gr.Tabs(elem_id="compare-parts"):
         with gr.Tab("Ask", id="ask-part"):
             ask = build_ask()

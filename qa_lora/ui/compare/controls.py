@@ -93,8 +93,8 @@ class Controls:
         return [self.columns, *(self.settings[name] for name in SETTINGS)]
 
 
-def build_controls() -> Controls:
-    """Lay them out."""
+def build_controls(*, demo: bool = False) -> Controls:
+    """Lay them out; in a `demo` without what changes something."""
     with gr.Row(equal_height=False, elem_id="compare-controls"):
         with gr.Column(scale=5, min_width=300):
             columns = gr.Dropdown(
@@ -111,7 +111,7 @@ def build_controls() -> Controls:
     with gr.Row(equal_height=False, elem_classes="folds"):
         with gr.Accordion("How answers are made", open=False, elem_id="how"):
             settings = _build_settings()
-        add_adapter = build_add_adapter("compare")
+        add_adapter = build_add_adapter("compare", demo=demo)
     longest = gr.State(NUMBERS["max_new_tokens"][1])
     return Controls(columns, message, effect, settings, add_adapter, longest)
 

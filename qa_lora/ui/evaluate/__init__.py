@@ -28,11 +28,11 @@ class EvaluateTab:
     board: BoardTab
 
 
-def build_evaluate(tab: Any) -> EvaluateTab:
-    """Lay the tab out."""
+def build_evaluate(tab: Any, *, demo: bool = False) -> EvaluateTab:
+    """Lay the tab out; in a `demo` without what changes something."""
     with gr.Tabs(elem_id="evaluate-tabs"):
         with gr.Tab("This run", id="this-run"):
-            form = build_form()
+            form = build_form(demo=demo)
             results = build_results()
         with gr.Tab("Leaderboard", id="leaderboard") as leaderboard:
             board = build_board(leaderboard)

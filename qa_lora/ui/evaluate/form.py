@@ -42,9 +42,9 @@ class Form:
         return [self.split, self.adapters, self.rows, self.seed]
 
 
-def build_form() -> Form:
-    """Lay the form out."""
-    with gr.Row(equal_height=False, elem_id="evaluate-form"):
+def build_form(*, demo: bool = False) -> Form:
+    """Lay the form out; a `demo` shows only what was scored before."""
+    with gr.Row(equal_height=False, visible=not demo, elem_id="evaluate-form"):
         split = gr.Dropdown(
             SPLITS, value="test", label="Questions",
             info="A split of the run's data, or your file.",
@@ -63,14 +63,14 @@ def build_form() -> Form:
         seed = gr.Number(
             0, label="Draw seed", info="Of those rows.", elem_id="draw-seed", min_width=90, scale=1
         )
-    with gr.Row(equal_height=False, elem_id="evaluate-buttons"):
+    with gr.Row(equal_height=False, visible=not demo, elem_id="evaluate-buttons"):
         start = gr.Button("Score", variant="primary", elem_id="score", min_width=110)
         cancel = gr.Button("Cancel", elem_id="cancel-score", min_width=110, interactive=False)
         upload = gr.UploadButton(
             "Score on a file…", file_types=FILE_TYPES, elem_id="score-file", min_width=140
         )
     message = gr.HTML("", elem_id="score-message", js_on_load=None)
-    add_adapter = build_add_adapter("evaluate")
+    add_adapter = build_add_adapter("evaluate", demo=demo)
     clock = gr.Timer(0.5, active=False)
     progress = gr.HTML("", elem_id="progress", js_on_load=None)
     return Form(

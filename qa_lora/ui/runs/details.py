@@ -29,25 +29,33 @@ class Possible:
     go_on: bool
     download: bool
     delete: bool
+    label: bool
+    """Whether its name and note can be written."""
 
 
-def possible(run: Run) -> Possible:
-    """What can be done with a run now."""
-    alive, own = run.alive(), not run.path.is_symlink()
-    rests = own and not alive
+def possible(run: Run, *, own: bool = True) -> Possible:
+    """What can be done with a run now.
+
+    Args:
+        run: The run.
+        own: Whether it is the visitor's, so that they may change it.
+    """
+    alive, here = run.alive(), not run.path.is_symlink()
+    rests = here and not alive
     return Possible(
-        open=own,
-        resume=own and run.can_resume(),
-        stop=alive and not run.stop_requested(),
+        open=here,
+        resume=own and here and run.can_resume(),
+        stop=own and alive and not run.stop_requested(),
         waits=run.status() == "waiting",
         go_on=rests and (run.adapter / "adapter_config.json").is_file(),
-        download=rests,
-        delete=not alive,
+        download=own and rests,
+        delete=own and not alive,
+        label=own,
     )
 
 
-def details_html(run: Run, row: RunSummary) -> str:
-    """Everything a row has no room for."""
+def details_html(run: Run, row: RunSummary, *, own: bool = True) -> str:
+    """Everything a row has no room for; of what is not the visitor's `own`, that it is not."""
     facts = [("Status", status_text(row)), ("Id", row.id)]
     if row.created:
         made = datetime.fromtimestamp(row.created)
@@ -64,10 +72,12 @@ def details_html(run: Run, row: RunSummary) -> str:
         facts.append(("ROUGE-L", f"{row.rouge_base:.2f} → {row.rouge_tuned:.2f} ({gain})"))
     facts += [("Settings", _settings(run)), ("On the disk", _size(run))]
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts if text)
-    wrong = note(f"{row.damage} Nothing else is harmed; it can be deleted.", "bad")
+    rest = "Nothing else is harmed; it can be deleted." if own else "Nothing else is harmed."
+    wrong = note(f"{row.damage} {rest}", "bad")
+    others = "" if own else '<p class="subdued">Not yours: you can open and ask it.</p>'
     told = f'<p class="run-note">{escape(row.note)}</p>' if row.note else ""
     return (
-        f'{wrong if row.damage else ""}<div class="card"><h3>{escape(row.name)}</h3>{told}'
+        f'{wrong if row.damage else ""}<div class="card"><h3>{escape(row.name)}</h3>{told}{others}'
         f"<dl>{items}</dl></div>"
     )
 

@@ -17,8 +17,8 @@ __all__ = ["NOTHING_CHOSEN", "RunsTab", "build_runs"]
 
 LOOK_SECONDS = 2.0
 NOTHING_CHOSEN = (
-    '<div class="empty"><b>No run chosen</b>Click a row of the table, or press Enter on it, to see that run, open it, '
-    "rename it, compare it or download it.</div>"
+    '<div class="empty"><b>No run chosen</b>Click a row of the table, or press Enter on it, to see '
+    "that run, open it, and compare it with others.</div>"
 )
 
 
@@ -70,8 +70,9 @@ class RunsTab:
     """How many rows are shown at most."""
 
 
-def build_runs(tab: Any) -> RunsTab:
-    """Lay the tab out; it is filled when it is opened."""
+def build_runs(tab: Any, *, demo: bool = False) -> RunsTab:
+    """Lay the tab out; it is filled when it is opened. A `demo` changes no run."""
+    change: dict[str, Any] = {"visible": not demo}
     with gr.Row(elem_id="runs-filters", equal_height=False):
         text = gr.Textbox(
             label="Find", placeholder="Words in name, note, model, data or settings",
@@ -98,18 +99,18 @@ def build_runs(tab: Any) -> RunsTab:
     with gr.Column(visible=False, elem_id="run-acts") as acts:
         with gr.Row(elem_id="run-buttons"):
             open_ = gr.Button("Open", variant="primary", elem_id="run-open", min_width=90)
-            publish = gr.Button("Publish", elem_id="run-publish", min_width=90)
-            go_on = gr.Button("Continue from", elem_id="run-continue", min_width=120)
-            resume = gr.Button("Resume", elem_id="run-resume", min_width=90)
-            stop = gr.Button("Stop", elem_id="run-stop", min_width=90)
-            download = gr.Button("Download zip", elem_id="run-download", min_width=120)
-            delete = gr.Button("Delete", elem_id="run-delete", min_width=90)
+            publish = gr.Button("Publish", elem_id="run-publish", min_width=90, **change)
+            go_on = gr.Button("Continue from", elem_id="run-continue", min_width=120, **change)
+            resume = gr.Button("Resume", elem_id="run-resume", min_width=90, **change)
+            stop = gr.Button("Stop", elem_id="run-stop", min_width=90, **change)
+            download = gr.Button("Download zip", elem_id="run-download", min_width=120, **change)
+            delete = gr.Button("Delete", elem_id="run-delete", min_width=90, **change)
         checkpoints = gr.Checkbox(
             False, label="Download with checkpoints, to resume it on another machine",
-            elem_id="run-checkpoints", container=False,
+            elem_id="run-checkpoints", container=False, **change,
         )  # fmt: skip
         file = gr.DownloadButton("zip", visible="hidden", elem_id="run-file")
-        with gr.Row(elem_id="run-label", equal_height=False):
+        with gr.Row(elem_id="run-label", equal_height=False, **change):
             title = gr.Textbox(
                 label="Name", max_length=LONGEST_TITLE, elem_id="run-title", min_width=200,
                 info="Shown in place of the id, which stays.",

@@ -88,10 +88,12 @@ class View:
         row = next((each for each in rows if run is not None and each.id == run.id), None)
         if row is None:
             run = None
+        own = run is not None and engine.access.owns(run.path)
+        shown = details_html(run, row, own=own) if run and row else NOTHING_CHOSEN
         parts: dict[str, tuple[Any, Any]] = {
             "count": (tab.count, count_html(len(found[:most]), len(found), rows)),
             "table": (tab.table, table_value(found[:most])),
-            "details": (tab.details, details_html(run, row) if run and row else NOTHING_CHOSEN),
+            "details": (tab.details, shown),
         }
         update: Update = {}
         fresh: dict[str, str] = {}
@@ -105,7 +107,7 @@ class View:
                 update[component] = value
         if is_news("more", more := len(found) > most):
             update[tab.more] = gr.Button(visible=more)
-        if is_news("acts", can := possible(run) if run else None):
+        if is_news("acts", can := possible(run, own=own) if run else None):
             update[tab.acts] = gr.Column(visible=can is not None)
             if can is not None:
                 update |= {
@@ -116,6 +118,9 @@ class View:
                     tab.publish: gr.Button(interactive=can.go_on),
                     tab.download: gr.Button(interactive=can.download),
                     tab.delete: gr.Button(interactive=can.delete),
+                    tab.save: gr.Button(interactive=can.label),
+                    tab.title: gr.Textbox(interactive=can.label),
+                    tab.note: gr.Textbox(interactive=can.label),
                 }
         if run is not None:
             update |= self._compare(run, other, kind, is_news)
