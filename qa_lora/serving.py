@@ -22,7 +22,7 @@ from qa_lora.data.sources import UPLOAD_LIMIT_BYTES, Source, parse
 from qa_lora.errors import ConfigError, DataError, ModelError, shorten
 from qa_lora.presets import PRESETS
 
-__all__ = ["CEILINGS", "PREFIX", "PUBLIC_DEFAULTS", "ServerSettings", "is_loopback"]
+__all__ = ["CEILINGS", "PREFIX", "PUBLIC_DEFAULTS", "ServerSettings", "is_inside", "is_loopback"]
 
 PREFIX = "QA_LORA_"
 
@@ -280,7 +280,7 @@ class ServerSettings(BaseModel):
             )
         for source in self._sources_of_a_visitor(config):
             path = source.path
-            if path is not None and not _is_inside(path, uploads):
+            if path is not None and not is_inside(path, uploads):
                 raise _a_path(source.name)
             if source.file is not None and source.name not in _PRESET_FILES:
                 raise DataError(
@@ -377,11 +377,11 @@ def _a_path(name: str) -> DataError:
     )
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
+def is_inside(path: Path, folder: Path) -> bool:
     """Whether this is a file below a folder, wherever links lead."""
     try:
         return path.is_file() and folder.resolve() in path.resolve().parents
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return False
 
 

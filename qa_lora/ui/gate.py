@@ -155,16 +155,19 @@ class Gate:
         keys = [("address", caller.address)] if self._limits else []
         if self._limits and caller.cookie:
             keys.append(("cookie", caller.cookie))
-        began = False
+        began = unended = False
         refusal: RefusedError | None = None
 
         async def tell(message: Message) -> None:
-            nonlocal began
+            nonlocal began, unended
             if refusal is not None and not began:
                 return  # whatever the app made of it; the refusal is said instead
             if message["type"] == "http.response.start":
                 began = True
                 message["headers"] = self._headers(scope, caller, list(message["headers"]))
+                unended = not any(name == b"content-length" for name, _ in message["headers"])
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                unended = False
             await send(message)
 
         async def limited() -> Message:
@@ -197,6 +200,8 @@ class Gate:
         if refusal is not None and not began:
             final, refusal = refusal, None
             await _answer(tell, final)
+        elif refusal is not None and unended:
+            await send({"type": "http.response.body", "body": b""})
 
     def _caller(self, scope: MutableMapping[str, Any]) -> Caller:
         from starlette.requests import cookie_parser
