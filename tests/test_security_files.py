@@ -186,7 +186,7 @@ def test_a_name_writes_no_line_of_its_own_into_a_log(
         TrainConfig.build(name="a\n../b\r\x1b[31m", prompt="x\ny {question}"), tmp_path
     )
     assert re.fullmatch(r"[A-Za-z0-9-]+", run.id) and run.path.parent == tmp_path
-    append(run.events_path, Failed('x\n{"event": "finished"}\u2028y', "hint\n"))
+    append(run.events_path, Failed(1, 'x\n{"event": "finished"}\u2028y', "hint\n"))
     assert len(run.events_path.read_bytes().splitlines()) == 1
     assert [type(e) for e in EventReader(run.events_path).new()] == [Failed]
 
@@ -201,8 +201,7 @@ def test_patterns_do_not_take_for_ever(tmp_path: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if (
                 isinstance(node, ast.Call)
-                and ast.unparse(node.func).startswith("re.")
-                and ast.unparse(node.func) not in ("re.escape", "re.error")
+                and re.fullmatch(r"re\.(?!escape)\w+", ast.unparse(node.func))
                 and node.args
                 and isinstance(node.args[0], ast.Constant)
                 and isinstance(node.args[0].value, str)
