@@ -47,6 +47,10 @@ def main() -> int:
         zero_gpu.set_up()
     except ConfigError as error:
         return _refuse(str(error))
+    # Who says that the app is not public has thought about who can connect, by whatever name.
+    only_local = (
+        is_loopback(address) and not serving.public and not os.environ.get("QA_LORA_PUBLIC")
+    )
     engine = Engine(default_runs_dir(), serving)
     demo = build_app(engine.runs_dir, engine)
     try:
@@ -54,7 +58,7 @@ def main() -> int:
             server_name=address,
             server_port=port,
             prevent_thread_lock=True,
-            **launch_options(serving),
+            **launch_options(serving, only_local),
         )
     except OSError:
         return _refuse(

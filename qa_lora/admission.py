@@ -13,7 +13,7 @@ from qa_lora.errors import ConfigError, DataError, ModelError, shorten
 from qa_lora.presets import PRESETS
 from qa_lora.serving import ServerSettings
 
-__all__ = ["CEILINGS", "admit", "check_answers", "rows_to_score"]
+__all__ = ["CEILINGS", "admit", "check_answers", "is_inside", "rows_to_score"]
 
 CEILINGS: dict[str, int] = {
     "batch_size": 128,
@@ -127,7 +127,7 @@ def _refuse_paths(
         )
     for source in _sources_of_a_visitor(config):
         path = source.path
-        if path is not None and not _is_inside(path, uploads):
+        if path is not None and not is_inside(path, uploads):
             raise _a_path(source.name)
         if source.file is not None and source.name not in _PRESET_FILES:
             raise DataError(
@@ -195,11 +195,11 @@ def _a_path(name: str) -> DataError:
     )
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
+def is_inside(path: Path, folder: Path) -> bool:
     """Whether this is a file below a folder, wherever links lead."""
     try:
         return path.is_file() and folder.resolve() in path.resolve().parents
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return False
 
 

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = command(parsed)
     except QALoRAError as error:
         if speaks:
-            sys.stderr.write(f"qa-lora: {error}\n")
+            sys.stderr.write(f"qa-lora: {terminal.plain(str(error))}\n")
         return BAD_INPUT
     except BrokenPipeError:
         terminal.hang_up()

@@ -62,6 +62,10 @@ TRACES = (CONFIG, EVENTS, "checkpoint", "checkpoint.previous", "adapter")
 """A folder that holds one of these is or was a run."""
 
 
+OWN = frozenset((*TRACES, STOP, turns.TICKET, "worker.log", "environment.json", "evaluations"))
+"""What a run reads and writes; a link in its place would lead both elsewhere."""
+
+
 class Run:
     """One run, read from its folder."""
 
@@ -107,6 +111,11 @@ class Run:
         Raises:
             RunError: If they are missing or damaged.
         """
+        if link := self._link():
+            raise RunError(
+                f"The run {self.id} is damaged: {link} is a link to another place.",
+                "Put what it leads to in its place.",
+            )
         try:
             settings = read_settings(self.path / CONFIG)
             # A run from before this setting was divided by equal questions alone; were it divided
@@ -132,13 +141,21 @@ class Run:
         """
         if self.path.is_symlink():
             return "The run's folder is a link to another place."
+        if link := self._link():
+            return f"{link} is a link to another place."
         for name, needed in ((CONFIG, True), (EVENTS, False)):
             path = self.path / name
-            if path.is_symlink():
-                return f"{name} is a link to another place."
             if not path.is_file() and (needed or path.exists()):
                 return f"{name} is {'no file' if path.exists() else 'missing'}."
         return ""
+
+    def _link(self) -> str:
+        """Which of its own parts is a link, if one is."""
+        try:
+            with os.scandir(self.path) as entries:
+                return next((e.name for e in entries if e.is_symlink() and e.name in OWN), "")
+        except OSError:
+            return ""
 
     def status(self) -> RunStatus:
         """Derived from the last word of the log and from whether the process lives."""
@@ -162,6 +179,8 @@ class Run:
 
     def has_adapter(self) -> bool:
         """Whether an adapter was kept."""
+        if self.adapter.is_symlink():
+            return False
         recover_folder(self.adapter)
         return (self.adapter / "adapter_config.json").is_file()
 

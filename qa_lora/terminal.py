@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unicodedata import category
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -47,6 +48,7 @@ __all__ = [
     "Downloads",
     "Training",
     "hang_up",
+    "plain",
     "say",
     "show_answers",
     "show_estimate",
@@ -64,8 +66,27 @@ PLAIN_LINES = 20
 """When piped, a training is told in about this many lines."""
 
 
+_STEERS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Characters that a terminal obeys: a row of data could set its title, or hide what it says."""
+
+
+def plain(text: str) -> str:
+    """A text that steers no terminal."""
+    return text.translate(_STEERS)
+
+
 class _Console(Console):
-    """Goes on in silence when its reader has left: `| head` must not end a training."""
+    """Goes on in silence when its reader has left: `| head` must not end a training.
+
+    Nothing that it shows steers the terminal, but its own colours and bars.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """The pieces of what is shown."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else Segment(plain(piece.text), piece.style)
 
     def on_broken_pipe(self) -> None:
         hang_up()

@@ -39,7 +39,12 @@ class Visit:
         """All that a handler says, as the server sends it."""
         session = session or secrets.token_hex(6)
         body = {"data": data, "fn_index": index, "session_hash": session}
-        joined = self.http.post(f"{API}/queue/join", json=body)
+        # As a browser writes it, also where a text holds half a character.
+        joined = self.http.post(
+            f"{API}/queue/join",
+            content=json.dumps(body).encode("ascii"),
+            headers={"content-type": "application/json"},
+        )
         if joined.status_code != 200:
             return joined.text
         event, said = joined.json()["event_id"], []

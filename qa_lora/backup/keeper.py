@@ -125,16 +125,17 @@ def _snapshot(run: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     for name in FILES:
-        if (run / name).is_file():
+        if (run / name).is_file() and not (run / name).is_symlink():
             shutil.copy2(run / name, target / name)
     for name in FOLDERS:
-        if (run / name).is_dir():
+        if (run / name).is_dir() and not (run / name).is_symlink():
             shutil.copytree(run / name, target / name, copy_function=_link, ignore=_unfinished)
     return target
 
 
-def _unfinished(_: str, names: list[str]) -> list[str]:
-    return [name for name in names if name.startswith(".")]
+def _unfinished(folder: str, names: list[str]) -> list[str]:
+    """What is not copied: halves, and links, for what they lead to may be nobody's to take."""
+    return [n for n in names if n.startswith(".") or (Path(folder) / n).is_symlink()]
 
 
 def _link(source: str, target: str) -> None:

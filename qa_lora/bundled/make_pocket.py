@@ -169,7 +169,7 @@ def finish(out: Path, seed: int, history: str) -> None:
     """Measures the saved weights and writes the model card beside them."""
     import torch
 
-    state = torch.load(out / "state.pt")
+    state = torch.load(out / "state.pt", weights_only=True)
     text = card(
         measure(out),
         parameters=sum(w.numel() for w in state["weights"].values()),

@@ -28,15 +28,27 @@ from qa_lora.ui.visitors import password_check
 __all__ = ["build_app", "launch_options"]
 
 POLL_SECONDS = 1.0
+MOST_QUEUED = 1_000
+"""Events that wait for a handler, of all pages; those of an open page wait for moments."""
 
 
-def launch_options(serving: ServerSettings | None = None) -> dict[str, Any]:
+def launch_options(
+    serving: ServerSettings | None = None, only_local: bool = False
+) -> dict[str, Any]:
     """How the app is launched, besides where it listens.
 
     Args:
         serving: How it is served; without limits if None.
+        only_local: Whether it is for this machine alone.
     """
+    from starlette.middleware import Middleware
+
+    from qa_lora.ui.gate import Gate
+
     serving = serving or ServerSettings()
+    middleware = [Middleware(Gate, settings=serving, only_local=only_local)]
+    if serving.sign_in:
+        middleware.append(Middleware(SignInErrors))
     options: dict[str, Any] = {
         "theme": make_theme(),
         "css_paths": STYLES,
@@ -48,20 +60,8 @@ def launch_options(serving: ServerSettings | None = None) -> dict[str, Any]:
         "footer_links": [],
         "quiet": True,
         "enable_monitoring": False,
+        "app_kwargs": {"middleware": middleware},
     }
-    middleware: list[Any] = []
-    if serving.public or serving.read_only:
-        from starlette.middleware import Middleware
-
-        from qa_lora.ui.gate import Gate
-
-        middleware.append(Middleware(Gate, settings=serving))
-    if serving.sign_in:
-        from starlette.middleware import Middleware
-
-        middleware.append(Middleware(SignInErrors))
-    if middleware:
-        options["app_kwargs"] = {"middleware": middleware}
     if serving.login == "password":
         options["auth"] = password_check(serving)
     return options
@@ -74,6 +74,7 @@ hour old. What is needed longer is kept elsewhere."""
 
 def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
     """The app over one folder of runs; nothing is launched."""
+    _fetch_nothing()
     engine = engine or Engine(runs_dir)
     downloads = Path(tempfile.mkdtemp(prefix="qa-lora-"))
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
@@ -139,6 +140,10 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             chosen = gr.Dropdown(choices=run_choices(engine, run_id), value=run_id)
             return {**look(run_id, log, smoothing, ("", "")), header.run: chosen}
 
+        def remember(run_id: object) -> str | None:
+            """What the browser keeps of a choice: nothing that is no run."""
+            return run_id if isinstance(run_id, str) and engine.find(run_id) else None
+
         view = [train.log, train.smoothing]
         shown = [
             header.run, header.viewed, header.light, header.device, *shown_by(train), seen,
@@ -156,7 +161,7 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
             [train.log.change, train.smoothing.change, header.run.change], look,
             [header.run, *view, seen], shown, trigger_mode="always_last", **quiet,
         )  # fmt: skip
-        header.run.input(lambda run_id: run_id, header.run, header.remembered, **quiet)
+        header.run.input(remember, header.run, header.remembered, **quiet)
         wire_train(engine, header, train, refresh)
         # Else a batch of questions would hold the model to its end.
         demo.unload(wire_compare(engine, header, compare, downloads))
@@ -166,4 +171,18 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)
         train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)
         wire_fold(engine, header, tabs, fold, train.publish, runs_tab, refresh)
+    demo.queue(max_size=MOST_QUEUED)
     return demo
+
+
+def _fetch_nothing() -> None:
+    """Who names an address in the place of an upload makes this server fetch nothing.
+
+    The web framework would: from other hosts than its own, but of any size.
+    """
+    from gradio import processing_utils
+
+    async def refuse(url: str, cache_dir: str) -> str:
+        raise gr.Error("A file is uploaded here, not fetched.", print_exception=False)
+
+    processing_utils.async_ssrf_protected_download = refuse

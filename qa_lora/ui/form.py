@@ -156,6 +156,8 @@ def to_settings(values: Sequence[Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, value in zip(FIELDS, values, strict=True):
         kind, optional = _kind(TrainConfig.model_fields[name])
+        if isinstance(value, str):  # without halves of surrogate pairs, which no file can hold
+            value = value.encode("utf-8", "replace").decode()
         if isinstance(value, str) and not name.endswith("prompt"):
             value = value.strip()
         if _is_list(name):
@@ -266,7 +268,7 @@ def model_after(preset: str, current: str) -> str:
     named = PRESETS.get(preset, {}).get("model")
     if named:
         return str(named)
-    from_preset = {values.get("model") for values in PRESETS.values()}
+    from_preset = [values.get("model") for values in PRESETS.values()]
     return POCKET if current in from_preset else current
 
 
@@ -285,7 +287,7 @@ def data_after(preset: str, current: str) -> str:
     named = PRESETS.get(preset, {}).get("data")
     if named:
         return str(named)
-    from_preset = {values.get("data") for values in PRESETS.values()}
+    from_preset = [values.get("data") for values in PRESETS.values()]
     return BUNDLED[1] if current in from_preset else current
 
 

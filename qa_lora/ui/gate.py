@@ -1,11 +1,13 @@
-"""What every request to a public server passes: a cookie for the visitor, and limits.
+"""What every request passes: only what the page uses is open, and only to this app's own page.
 
-Pure ASGI, so that streams stay streams. What it keeps is in this process alone; the app is served
-by one.
+On a public server there are a cookie for the visitor, and limits. Pure ASGI, so that streams stay
+streams. What it keeps is in this process alone; the app is served by one.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -38,8 +40,16 @@ REMEMBERED = 10_000
 
 PAGES = ("/", "/config", "/config/")
 API = "/gradio_api/"
-CLOSED = (f"{API}proxy=", f"{API}vibe", f"{API}undo-vibe", f"{API}dev/", "/monitoring")
-"""Parts of the web framework that this app does not use."""
+OPEN = (
+    *("app_id", "cancel", "heartbeat/", "info", "login_check", "openapi.json", "queue/", "reset"),
+    *("startup-events", "theme.css", "upload", "user"),
+)
+"""Of the web framework's own interface, what the page uses; the rest is closed.
+
+Among the rest are a proxy, an editor of the app, a converter of videos and calls by name.
+"""
+FILE = "file="
+CLOSED = ("/monitoring",)
 SAFE = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"strict-origin-when-cross-origin",
@@ -84,6 +94,8 @@ class Caller:
     address: str
     cookie: str
     secure: bool
+    host: str
+    """What the browser calls this server."""
     cross_site: bool
     body_bytes: int
     """As it says itself; 0 where it does not."""
@@ -92,7 +104,7 @@ class Caller:
 class _Body:
     """Counts a request's body, however it is sent."""
 
-    def __init__(self, limit: int, budget: Callable[[int], bool] | None) -> None:
+    def __init__(self, limit: int | None, budget: Callable[[int], bool] | None) -> None:
         self._limit, self._budget, self._got = limit, budget, 0
 
     def count(self, message: Message) -> None:
@@ -103,7 +115,7 @@ class _Body:
         """
         size = len(message.get("body", b"")) if message["type"] == "http.request" else 0
         self._got += size
-        if self._got > self._limit:
+        if self._limit is not None and self._got > self._limit:
             raise _too_large(self._limit)
         if size and self._budget is not None and not self._budget(size):
             raise RefusedError(
@@ -111,17 +123,24 @@ class _Body:
             )
 
 
+_log = logging.getLogger(__name__)
+
+
 class Gate:
-    """ASGI middleware of a public server.
+    """ASGI middleware of the app.
 
     Args:
         app: The app behind it.
         settings: How it is served.
+        only_local: Whether it is meant for this machine alone, so that no name of another one is
+            right: a page of another site that makes its own name lead here would read everything.
     """
 
-    def __init__(self, app: Any, settings: ServerSettings) -> None:
+    def __init__(self, app: Any, settings: ServerSettings, only_local: bool = False) -> None:
         self.app = app
         self.settings = settings
+        self.only_local = only_local
+        self._limits = settings.public or settings.read_only
         self._open: dict[tuple[str, str], int] = {}
         self._all = 0
         self._uploaded = Counts(3600.0)
@@ -133,19 +152,22 @@ class Gate:
             await self.app(scope, receive, send)
             return
         caller = self._caller(scope)
-        keys = [("address", caller.address)]
-        if caller.cookie:
+        keys = [("address", caller.address)] if self._limits else []
+        if self._limits and caller.cookie:
             keys.append(("cookie", caller.cookie))
-        began = False
+        began = unended = False
         refusal: RefusedError | None = None
 
         async def tell(message: Message) -> None:
-            nonlocal began
+            nonlocal began, unended
             if refusal is not None and not began:
                 return  # whatever the app made of it; the refusal is said instead
             if message["type"] == "http.response.start":
                 began = True
                 message["headers"] = self._headers(scope, caller, list(message["headers"]))
+                unended = not any(name == b"content-length" for name, _ in message["headers"])
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                unended = False
             await send(message)
 
         async def limited() -> Message:
@@ -168,11 +190,18 @@ class Gate:
             await self.app(scope, limited, tell)
         except RefusedError as refused:
             refusal = refused
+        except Exception as error:
+            # Of the web framework, over a request that no page makes: handlers run elsewhere.
+            _log.warning("%s %.200r failed: %r", scope["method"], scope["path"], type(error))
+            _log.debug("It failed here:", exc_info=True)
+            refusal = refusal or RefusedError(HTTPStatus.BAD_REQUEST, "This request is damaged.")
         finally:
             self._leave(keys)
         if refusal is not None and not began:
             final, refusal = refusal, None
             await _answer(tell, final)
+        elif refusal is not None and unended:
+            await send({"type": "http.response.body", "body": b""})
 
     def _caller(self, scope: MutableMapping[str, Any]) -> Caller:
         from starlette.requests import cookie_parser
@@ -191,22 +220,31 @@ class Gate:
             address,
             known_cookie(cookie_parser(headers.get("cookie", ""))),
             "https" in (scope.get("scheme"), forwarded),
+            headers.get("host", ""),
             headers.get("sec-fetch-site") == "cross-site",
             int(length) if length.isascii() and length.isdigit() else 0,
         )
 
-    def _check(self, scope: MutableMapping[str, Any], caller: Caller) -> int:
-        """Whether the request may pass, and how large its body may be.
+    def _check(self, scope: MutableMapping[str, Any], caller: Caller) -> int | None:
+        """Whether the request may pass, and how large its body may be; None for any size.
 
         Raises:
             RefusedError: If not.
         """
         path, posts = scope["path"], scope["method"] not in ("GET", "HEAD", "OPTIONS")
         limit = BODY_BYTES
-        if path.startswith(CLOSED) or path.startswith(f"{API}file=http"):
+        if self.only_local and not _is_here(caller.host):
+            raise RefusedError(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "This app is for its own machine: open it there, as localhost. Behind a proxy, set "
+                "QA_LORA_PUBLIC to 1, or to 0 if everybody who can connect is trusted.",
+            )
+        if not _is_open(path):
             raise RefusedError(HTTPStatus.NOT_FOUND, "There is nothing here.")
         if caller.cross_site and (posts or path.startswith(API)):
             raise RefusedError(HTTPStatus.FORBIDDEN, "Another site's page cannot act for you here.")
+        if not self._limits:
+            return None
         login = path.startswith("/login") and posts
         if login and not self._logins.add(caller.address, 1, LOGINS_A_MINUTE):
             raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, "Too many logins: wait a minute.")
@@ -250,10 +288,33 @@ class Gate:
     ) -> list[tuple[bytes, bytes]]:
         there = {name.lower() for name, _ in headers}
         headers += [(name, value) for name, value in SAFE.items() if name not in there]
-        if scope["path"] in PAGES:
+        if self._limits and scope["path"] in PAGES:
             value = caller.cookie or new_cookie()
             headers.append((b"set-cookie", cookie_header(value, caller.secure).encode()))
         return headers
+
+
+def _is_open(path: str) -> bool:
+    """Whether the page uses what is there."""
+    if not path.startswith(API):
+        return not path.startswith(CLOSED)
+    rest = path.removeprefix(API)
+    return rest.startswith(OPEN) or (
+        # An address would be fetched by the server.
+        rest.startswith(FILE) and not rest.removeprefix(FILE).lower().startswith("http")
+    )
+
+
+def _is_here(host: str) -> bool:
+    """Whether this is no name, or one that always means the machine itself."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    if name.lower() == "localhost" or name.lower().endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _too_large(limit: int) -> RefusedError:

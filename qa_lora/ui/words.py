@@ -84,6 +84,7 @@ def _span(pieces: list[str], kind: str) -> str:
 def note(message: str, kind: str = "") -> str:
     """A message at the place it is about; `kind` is "", "good", "warn" or "bad"."""
     role = "alert" if kind == "bad" else "status"
+    message = message.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be sent
     return f'<div class="note {kind}" role="{role}">{escape(message)}</div>' if message else ""
 
 

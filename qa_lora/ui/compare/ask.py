@@ -129,11 +129,11 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
         questions = offered(engine, run_id)
         if not questions:
             return "", ""
-        if index is None:
+        if not isinstance(index, int):
             example = random.SystemRandom().choice(questions)
         else:
             chosen = _chips(questions)
-            example = chosen[min(index, len(chosen) - 1)]
+            example = chosen[max(0, min(index, len(chosen) - 1))]
         return example.question, example.context
 
     def surprise(run_id: str | None) -> tuple[str, str]:

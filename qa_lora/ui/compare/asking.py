@@ -160,7 +160,8 @@ def chosen_systems(engine: Engine, run: Run, columns: Sequence[str] | None) -> t
         ConfigError: If they are fewer than two or more than four.
     """
     offered = ["base", "tuned", *engine.adapters.fitting(run)]
-    systems = tuple(name for name in offered if name in (columns or ()))
+    named = columns if isinstance(columns, (list, tuple)) else ()
+    systems = tuple(name for name in offered if name in named)
     if not 2 <= len(systems) <= MAX_COLUMNS:
         raise ConfigError(f"Choose 2 to {MAX_COLUMNS} columns to compare (chosen: {len(systems)}).")
     return systems

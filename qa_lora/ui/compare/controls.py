@@ -170,7 +170,8 @@ def offered_columns(
     except QALoRAError as error:
         return {controls.message: note(str(error), "bad"), controls.effect: effect_html({})}
     choices = _choices(others)
-    kept = [value for _, value in choices if value in (chosen or ())]
+    named = chosen if isinstance(chosen, (list, tuple)) else ()
+    kept = [value for _, value in choices if value in named]
     kept = kept[:MAX_COLUMNS] if len(kept) > 1 else FIRST
     return {
         controls.columns: gr.Dropdown(choices=choices, value=kept),

@@ -184,6 +184,7 @@ def wire_board(engine: Engine, run: Any, tab: BoardTab, opened: Sequence[Any]) -
         board = next((b for b in boards if b.fingerprint == chosen), boards[0])
         metrics = board.metrics
         metric = metric if metric in metrics else metrics[0]
+        kind = "train" if kind == "train" else "validation"
         ranked = board.ranked(metric)[:MOST_SHOWN]
         titles = {item.run.id: item.title for item in listed}
         return {

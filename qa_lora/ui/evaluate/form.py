@@ -180,7 +180,8 @@ def wire_form(
         others: dict[str, str] = {}
         with suppress(QALoRAError):  # a run whose settings cannot be read
             others = engine.adapters.fitting(found) if found else {}
-        kept = [name for name in chosen or () if name in others][:MOST_ADAPTERS]
+        named = map(str, chosen) if isinstance(chosen, list) else ()
+        kept = [name for name in named if name in others][:MOST_ADAPTERS]
         info = OTHERS if others else "There is no other adapter of this base yet."
         choices = [(label, name) for name, label in others.items()]
         return {form.adapters: gr.Dropdown(choices=choices, value=kept, info=info)}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qa_lora.admission import rows_to_score
+from qa_lora.admission import is_inside, rows_to_score
 from qa_lora.base_names import same_base
-from qa_lora.errors import ConfigError
+from qa_lora.errors import ConfigError, quoted
 from qa_lora.runs import Run
 from qa_lora.turns import ordinal
 from qa_lora.ui.data_card import keep_upload
@@ -39,15 +39,16 @@ def make_order(
     Raises:
         ConfigError: If one of them is not possible.
     """
-    if rows is not None and not (rows >= 1 and rows == int(rows)):
+    if rows is not None and not (_is_whole(rows) and rows >= 1):
         raise ConfigError(
-            f"Rows must be a whole number of 1 or more (it is {rows:g}).", "Empty means all."
+            f"Rows must be a whole number of 1 or more (it is {quoted(rows)}).", "Empty means all."
         )
-    if seed is None or not 0 <= seed < 2**32 or seed != int(seed):
+    if seed is None or not _is_whole(seed) or not 0 <= seed < 2**32:
         raise ConfigError("The seed must be a whole number from 0 to 4,294,967,295.")
+    adapters = [str(name) for name in adapters] if isinstance(adapters, list) else []
     allowed = engine.adapters.fitting(run)
     model = run.config().model
-    for name in adapters or ():
+    for name in adapters:
         if name in allowed:
             continue
         if name == run.id:
@@ -60,21 +61,25 @@ def make_order(
                 f"The adapter of {name} is of {what}, {base}: it cannot answer on {model}.",
                 "Choose runs that were trained on the same base model.",
             )
-        raise ConfigError(f"There is no run {name} with an adapter here.")
-    if len(adapters or ()) > MOST_ADAPTERS:
+        raise ConfigError(f"There is no run {quoted(name)} with an adapter here.")
+    if len(adapters) > MOST_ADAPTERS:
         raise ConfigError(f"At most {MOST_ADAPTERS} other adapters are scored at once.")
     file = None
     if split not in [value for _, value in SPLITS]:
-        file = Path(split or "")
-        if not file.is_file() or uploads.resolve() not in file.resolve().parents:
+        file = Path(str(split or ""))
+        if not is_inside(file, uploads):
             raise ConfigError("That file is not there any more.", "Upload it again.")
     return Order(
         split=split if file is None and split else "test",
         limit=rows_to_score(engine.serving, None if rows is None else int(rows)),
         seed=int(seed),
         file=file,
-        adapters=tuple(dict.fromkeys(adapters or ())),
+        adapters=tuple(dict.fromkeys(adapters)),
     )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
 def on_upload(engine: Engine, uploads: Path, run: Run | None, path: str) -> tuple[Path, str]:
