@@ -107,4 +107,7 @@ def _refuse(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # while it starts; later gradio waits for it
+        sys.exit(130)
