@@ -17,8 +17,8 @@ __all__ = ["NOTHING_CHOSEN", "RunsTab", "build_runs"]
 
 LOOK_SECONDS = 2.0
 NOTHING_CHOSEN = (
-    '<div class="empty"><b>No run chosen</b>Click a row of the table, or press Enter on it, to see that run, open it, '
-    "rename it, compare it or download it.</div>"
+    '<div class="empty"><b>No run chosen</b>Click a row of the table, or press Enter on it, to see '
+    "that run, open it, rename it, compare it or download it.</div>"
 )
 
 
