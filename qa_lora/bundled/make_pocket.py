@@ -194,7 +194,7 @@ def pretrain(out: Path, seed: int, steps: int, *, resume: bool, save_every: int 
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     state_path = out / "state.pt"
-    state: dict[str, Any] = torch.load(state_path) if resume else {}
+    state: dict[str, Any] = torch.load(state_path, weights_only=True) if resume else {}
     if not state:
         learn_tokenizer(seed + 1, out)
     tokenizer = AutoTokenizer.from_pretrained(out, split_special_tokens=False)
