@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.served import App, serving_app
+from tests.served import ROOT, App, serving_app
 
-__all__ = ["App"]
+__all__ = ["ROOT", "App"]
 
 
 @pytest.fixture(scope="module")
