@@ -113,6 +113,7 @@ def test_answers_that_hold_nothing_of_the_file_have_an_end(
         (formatdate(time.time() + 3600, usegmt=True), 3000, 3600),
         (formatdate(0, usegmt=True), 0, 0),
     ],
+    ids=["seconds", "at once", "a date", "a date that is over"],
 )
 def test_when_to_ask_again_is_a_number_or_a_date(said: str, low: float, high: float) -> None:
     error = httpx.HTTPStatusError(
