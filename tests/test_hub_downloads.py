@@ -110,7 +110,7 @@ def test_answers_that_hold_nothing_of_the_file_have_an_end(
     [
         ("7", 7, 7),
         ("0", 0, 0),
-        (formatdate(time.time() + 3600, usegmt=True), 3000, 3600),
+        (formatdate(time.time() + 86_400, usegmt=True), 80_000, 86_400),
         (formatdate(0, usegmt=True), 0, 0),
     ],
     ids=["seconds", "at once", "a date", "a date that is over"],

@@ -61,6 +61,9 @@ class Page:
         self.view |= view
         self.engine.forget_list()
         update = self.handler("show", "runs.view")(*self.view.values())
+        for fn in self.app.fns.values():  # gradio refuses whatever else is updated
+            if fn.fn is not None and fn.fn.__name__ == "show" and "runs.view" in fn.fn.__module__:
+                assert set(update) <= set(fn.outputs)
         states = [v for c, v in update.items() if type(c).__name__ == "State"]
         self.view["seen"] = next(v for v in states if isinstance(v, dict))
         if "" in states:

@@ -118,8 +118,7 @@ def light_html(engine: Engine) -> str:
             text = f"scoring {share:.0%}"
         elif progress.downloading is not None:
             event = progress.downloading
-            share = event.bytes_done / max(1, event.bytes_total)
-            text = f"downloading {share:.0%}"
+            text = f"downloading {100 * event.bytes_done // max(1, event.bytes_total)}%"
             said = describe(event.model, event.bytes_done, event.bytes_total)
             title = f"Run {active.id} is downloading {said}."
         elif progress.started is None:
@@ -133,7 +132,7 @@ def light_html(engine: Engine) -> str:
         # Strangers do not learn from each other's pages what the others use.
         named = "" if engine.serving.public else f" {describe(first.repo, first.done, first.total)}"
         kind, title = "on", f"Downloading{named}."
-        text = f"downloading {first.done / max(1, first.total):.0%}"
+        text = f"downloading {100 * first.done // max(1, first.total)}%"
     elif job is not None:
         kind, title = "on", f"{_named(engine, job.run_id)} is being scored."
         text = f"scoring {job.done / job.total:.0%}" if job.total else "scoring"

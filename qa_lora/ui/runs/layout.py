@@ -147,8 +147,7 @@ def build_runs(tab: Any, *, demo: bool = False) -> RunsTab:
     clock = gr.Timer(LOOK_SECONDS, active=False)
     return RunsTab(
         tab, text, status, order, count, table, more, message, details, acts, open_, resume, stop,
-        go_on, publish,
-        checkpoints, download, file, delete, title, note, save, other, kind, comparison, curves,
-        trash, trashed, restore, empty, sure, keep, clock, gr.State(""), gr.State({}),
-        gr.Textbox("", visible=False), gr.State(PAGE),
+        go_on, publish, checkpoints, download, file, delete, title, note, save, other, kind,
+        comparison, curves, trash, trashed, restore, empty, sure, keep, clock, gr.State(""),
+        gr.State({}), gr.Textbox("", visible=False), gr.State(PAGE),
     )  # fmt: skip

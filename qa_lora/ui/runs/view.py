@@ -54,8 +54,9 @@ class View:
         tab = self.tab
         return [
             tab.count, tab.table, tab.details, tab.acts, tab.open, tab.resume, tab.stop, tab.go_on,
-            tab.publish, tab.download, tab.delete, tab.other, tab.comparison, tab.curves, tab.trash,
-            tab.trashed, tab.empty, tab.more, tab.chosen, tab.seen,
+            tab.publish, tab.download, tab.delete, tab.save, tab.title, tab.note, tab.other,
+            tab.comparison, tab.curves, tab.trash, tab.trashed, tab.empty, tab.more, tab.chosen,
+            tab.seen,
         ]  # fmt: skip
 
     def show(
@@ -115,7 +116,7 @@ class View:
                     tab.resume: gr.Button(interactive=can.resume),
                     tab.stop: gr.Button("Cancel" if can.waits else "Stop", interactive=can.stop),
                     tab.go_on: gr.Button(interactive=can.go_on),
-                    tab.publish: gr.Button(interactive=can.go_on),
+                    tab.publish: gr.Button(interactive=can.go_on and can.label),
                     tab.download: gr.Button(interactive=can.download),
                     tab.delete: gr.Button(interactive=can.delete),
                     tab.save: gr.Button(interactive=can.label),
