@@ -89,9 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     demo = _add(commands, "demo", _demo, "train, compare and score with the bundled model and data")
-    demo.add_argument("--max-steps", dest=KNOB + "max_steps", default=argparse.SUPPRESS)
-    demo.add_argument("--score-rows", dest=KNOB + "score_rows", default=argparse.SUPPRESS)
-    demo.add_argument("--seed", dest=KNOB + "seed", default=argparse.SUPPRESS)
+    _add_knobs(demo, only=["max_steps", "score_rows", "seed"])
 
     train = _add(commands, "train", _train, "train an adapter, with a progress bar")
     train.add_argument("--config", metavar="F.yaml", help="settings; options override them")

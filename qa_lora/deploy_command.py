@@ -71,7 +71,13 @@ def run(parsed: argparse.Namespace) -> dict[str, Any]:
 
     api = HfApi(library_name="qa-lora")
     plan = make_plan(
-        api, parsed.space_id, config, content, public=parsed.public, update=parsed.update
+        api,
+        parsed.space_id,
+        config,
+        content,
+        public=parsed.public,
+        update=parsed.update,
+        unanswered=parsed.dry_run,
     )
     for line in _lines(plan):
         terminal.say(line, quiet=parsed.json)

@@ -125,6 +125,14 @@ def test_a_dry_run_shows_it_all_and_does_nothing(hub: Hub, deploy: Deploy) -> No
     assert {file["state"] for file in shown["files"]} == {"new"}
 
 
+def test_a_dry_run_needs_no_hub_and_all_else_does(deploy: Deploy) -> None:
+    shown = deploy("--dry-run", HF_HUB_OFFLINE="1")
+    assert shown.returncode == 0 and "What is there now is not known" in shown.stdout
+    assert "variable   QA_LORA_RUNS_DIR: /data/runs" in shown.stdout
+    done = deploy(HF_HUB_OFFLINE="1")
+    assert done.returncode == 2 and "HF_HUB_OFFLINE is set" in done.stderr
+
+
 def test_an_update_changes_what_differs_and_no_more(
     hub: Hub, deploy: Deploy, checkout: Path
 ) -> None:

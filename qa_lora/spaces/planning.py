@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from qa_lora.spaces.config import SpaceConfig
 from qa_lora.spaces.content import MANIFEST, Content, Manifest, read_manifest
-from qa_lora.spaces.refusals import DeployError, explained
+from qa_lora.spaces.refusals import DeployError, NoAnswerError, explained
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -99,6 +99,7 @@ def make_plan(
     *,
     public: bool = False,
     update: bool = False,
+    unanswered: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> SpacePlan:
     """Compare the Hub with what the Space shall be.
@@ -110,6 +111,7 @@ def make_plan(
         content: Its files.
         public: Whether a new Space is public. One that is there stays as it is.
         update: Whether to take over a Space that is not one of this project.
+        unanswered: Whether to plan a new Space where the Hub cannot be asked.
         environment: Where the values of secrets are looked for.
 
     Raises:
@@ -120,13 +122,18 @@ def make_plan(
 
     owner = space_id.split("/")[0]
     info = None
-    with explained(f"The Space {space_id} cannot be looked up"):
-        try:
-            info = api.space_info(space_id)
-        except RepositoryNotFoundError:
-            # Told apart from a login that is not known, to which all is not found.
-            api.whoami()
     notes = [_left_out(content)] if content.untracked else []
+    try:
+        with explained(f"The Space {space_id} cannot be looked up"):
+            try:
+                info = api.space_info(space_id)
+            except RepositoryNotFoundError:
+                # Told apart from a login that is not known, to which all is not found.
+                api.whoami()
+    except NoAnswerError as error:
+        if not unanswered:
+            raise
+        notes.append(f"What is there now is not known, so this is a new Space. {error}")
     secrets = _secrets(config, set(), api, environment)
     shared: dict[str, Any] = {
         "space_id": space_id,

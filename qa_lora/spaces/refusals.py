@@ -7,13 +7,17 @@ from contextlib import contextmanager
 
 from qa_lora.errors import QALoRAError, first_line, shorten
 
-__all__ = ["DeployError", "explained"]
+__all__ = ["DeployError", "NoAnswerError", "explained"]
 
 _LOGIN = "Log in (hf auth login) or set HF_TOKEN to a token that may write."
 
 
 class DeployError(QALoRAError):
     """A Space cannot be made or updated, or does not come up."""
+
+
+class NoAnswerError(DeployError):
+    """The Hub cannot be asked from here: no network, no login, or HF_HUB_OFFLINE."""
 
 
 @contextmanager
@@ -48,21 +52,21 @@ def _sentence(doing: str, error: Exception) -> DeployError | None:
     if isinstance(error, HfHubHTTPError):
         return _refusal(doing, error.response.status_code, error.server_message or "", error)
     if isinstance(error, LocalTokenNotFoundError):
-        return DeployError(f"{doing}: there is no login.", _LOGIN)
+        return NoAnswerError(f"{doing}: there is no login.", _LOGIN)
     if isinstance(error, HFValidationError):
         return DeployError(f"{doing}: {first_line(error)}.")
     if isinstance(error, OfflineModeIsEnabled):
-        return DeployError(
+        return NoAnswerError(
             f"{doing}: HF_HUB_OFFLINE is set, and a Space is on the Hub.", "Unset HF_HUB_OFFLINE."
         )
     # The client's releases stand on different libraries for HTTP, which name their errors alike.
     kinds = {cls.__name__ for cls in type(error).__mro__}
     if "TimeoutException" in kinds:
-        return DeployError(
+        return NoAnswerError(
             f"{doing}: the Hub did not answer in time.", "Run the command again; it goes on."
         )
     if kinds & {"TransportError", "ConnectionError"}:
-        return DeployError(
+        return NoAnswerError(
             f"{doing}: the Hugging Face Hub cannot be reached.",
             "Check the network and run the command again; it goes on where it was.",
         )
