@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["LOGIN", "api_for", "explain", "whoami"]
 
 LOGIN = "Log in with hf auth login, or set HF_TOKEN to a token with write access."
-AGAIN = "Nothing that was there has changed; the same command again completes it."
+AGAIN = "Nothing that was there has changed; doing it again completes it."
 TIMEOUT_SECONDS = 20
 
 
