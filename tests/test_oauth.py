@@ -205,7 +205,7 @@ def test_a_sign_in_reaches_only_what_this_app_made(app: App, hub: Hub, model: Pa
     secret = hub.add("model", "someone/secret", {"README.md": b"x"}, private=True)
     other = hub.add("model", "someone/other", {}, private=False)
     ben.sign_in()
-    assert "or this token may not see it" in ben.publish(run, "someone/secret")
+    assert "with a token that may read it" in ben.publish(run, "someone/secret")
     assert "does not let this account write" in ben.press(
         "publish-go", **{"run": run.id, "publish-repo": "someone/other", "publish-private": False}
     )

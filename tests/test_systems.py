@@ -279,7 +279,7 @@ def drop_one(weights):
 
 
 def add_one(weights):
-    weights["base_model.model.unknown.lora_A.weight"] = torch.zeros(2, 2)
+    weights["base_model.model.unknown.lora_A.weight"] = torch.zeros(4, 2)
 
 
 def widen(weights):
@@ -296,7 +296,7 @@ BAD = {
     "missing": (lambda f: rewrite(f, drop_one), "1 of its tensors"),
     "unknown": (lambda f: rewrite(f, add_one), "1 of its tensors"),
     "other shape": (lambda f: rewrite(f, widen), "does not fit"),
-    "other rank": (lambda f: change(f, r=5), "does not fit"),
+    "other rank": (lambda f: change(f, r=5), "its settings say rank 5, its weights have rank 4"),
     "task": (lambda f: change(f, task_type="CAUSAL_LM"), "for the task CAUSAL_LM"),
     "kind": (lambda f: change(f, peft_type="IA3"), "not LoRA"),
     "changed base": (lambda f: change(f, init_lora_weights="pissa"), "changes the base"),
@@ -304,7 +304,7 @@ BAD = {
     "targets": (lambda f: change(f, target_modules=["q", "nowhere.at.all"]), "does not fit"),
     "pickle": (
         lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"),
-        "pickles",
+        "is a pickle",
     ),
     "checksum": (
         lambda f: (f / "adapter_model.safetensors").write_bytes(b"x"),
