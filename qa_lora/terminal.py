@@ -418,13 +418,21 @@ def show_runs(found: Sequence[RunSummary], runs_dir: Path, *, quiet: bool = Fals
     if not found:
         say(f"There are no runs in {runs_dir} yet; qa-lora demo makes one.")
         return
-    # Ids are there to be copied: the other columns give way.
-    widest = max(len(row.id) for row in found)
-    table = Table(Column("run", no_wrap=True, min_width=widest), "name", "status", "data", box=None)
+    statuses = [
+        f"{row.status} ({ordinal(row.place)})" if row.place else row.status for row in found
+    ]
+    named = any(row.title for row in found)
+    # Ids are there to be copied, and the status to be read: the other columns give way.
+    table = Table(
+        Column("run", no_wrap=True, min_width=max(len(row.id) for row in found)),
+        *(["name"] if named else []),
+        Column("status", min_width=max(map(len, statuses))),
+        "data",
+        box=None,
+    )
     for title in ("steps", "val. loss", "ROUGE-L", "time"):
         table.add_column(title, justify="right")
-    for row in found:
-        line = f" ({ordinal(row.place)})" if row.place else ""
+    for row, status in zip(found, statuses, strict=True):
         steps = f"{row.step or 0}/{row.total_steps if row.total_steps is not None else '?'}"
         loss, base, tuned = (
             "" if value is None else f"{value:.{places}f}"
@@ -434,12 +442,13 @@ def show_runs(found: Sequence[RunSummary], runs_dir: Path, *, quiet: bool = Fals
         )  # fmt: skip
         scores = f"{base} -> {tuned}" if base else ""
         took = "" if row.seconds is None else f"{row.seconds:.0f} s"
-        status = f"{row.status}{line}"
-        if row.damage:
-            status += f": {_tame(row.damage)}"
-        cells = (row.id, _tame(row.title), status, _tame(row.data), steps, loss, scores, took)
+        called = [_tame(row.title)] if named else []
+        cells = (row.id, *called, status, _tame(row.data), steps, loss, scores, took)
         table.add_row(*map(Text, cells))
     _out.print(table)
+    for row in found:
+        if row.damage:
+            _out.print(Text(f"! {row.id} is damaged: {_tame(row.damage)}", "yellow"))
 
 
 def show_table(
