@@ -22,7 +22,7 @@ app: $(INSTALLED) ## install if needed and start the app on http://127.0.0.1:786
 	$(PY) app.py
 
 test: lint ## install what tests need, then lint, types and all tests
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED_DEV) ## ruff and mypy only
 	$(BIN)/ruff check .
