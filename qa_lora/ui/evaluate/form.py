@@ -186,6 +186,13 @@ def wire_form(
         choices = [(label, name) for name, label in others.items()]
         return {form.adapters: gr.Dropdown(choices=choices, value=kept, info=info)}
 
+    def offer_again(run_id: str | None, chosen: Sequence[str] | None) -> dict[Any, Any]:
+        """The same for a page that may have chosen more by the time it hears of it."""
+        ((part, update),) = offer(run_id, chosen).items()
+        if update.value == (chosen or []):
+            update = gr.Dropdown(choices=update.choices, info=update.info)
+        return {part: update}
+
     quiet: dict[str, Any] = {
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
     }  # fmt: skip
@@ -197,6 +204,6 @@ def wire_form(
     form.clock.tick(tick, looked, everything, **quiet)
     # The message goes before what takes long: by then it may be about a file just uploaded.
     gr.on(list(opened), open_tab, looked, [*everything, form.message], **quiet).then(
-        offer, [run, form.adapters], [form.adapters], **quiet
+        offer_again, [run, form.adapters], [form.adapters], **quiet
     )
     wire_add_adapter(engine, run, form.add_adapter, form.adapters, offer, opened)
