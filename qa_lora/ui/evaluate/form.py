@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -174,8 +175,13 @@ def wire_form(
             form.clock: gr.Timer(active=at_work),
         }
 
-    def offer(run_id: str | None, chosen: Sequence[str] | None) -> dict[Any, Any]:
-        """Which other adapters there are; choices that still stand are kept."""
+    def offer(
+        run_id: str | None, chosen: Sequence[str] | None, *, again: bool = False
+    ) -> dict[Any, Any]:
+        """Which other adapters there are; choices that still stand are kept.
+
+        A page that is told of it `again` may have chosen more by the time it hears of it.
+        """
         found = engine.find(run_id)
         others: dict[str, str] = {}
         with suppress(QALoRAError):  # a run whose settings cannot be read
@@ -184,14 +190,8 @@ def wire_form(
         kept = [name for name in named if name in others][:MOST_ADAPTERS]
         info = OTHERS if others else "There is no other adapter of this base yet."
         choices = [(label, name) for name, label in others.items()]
-        return {form.adapters: gr.Dropdown(choices=choices, value=kept, info=info)}
-
-    def offer_again(run_id: str | None, chosen: Sequence[str] | None) -> dict[Any, Any]:
-        """The same for a page that may have chosen more by the time it hears of it."""
-        ((part, update),) = offer(run_id, chosen).items()
-        if update.value == (chosen or []):
-            update = gr.Dropdown(choices=update.choices, info=update.info)
-        return {part: update}
+        value = {} if again and kept == (chosen or []) else {"value": kept}
+        return {form.adapters: gr.Dropdown(choices=choices, info=info, **value)}
 
     quiet: dict[str, Any] = {
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
@@ -204,6 +204,6 @@ def wire_form(
     form.clock.tick(tick, looked, everything, **quiet)
     # The message goes before what takes long: by then it may be about a file just uploaded.
     gr.on(list(opened), open_tab, looked, [*everything, form.message], **quiet).then(
-        offer_again, [run, form.adapters], [form.adapters], **quiet
+        partial(offer, again=True), [run, form.adapters], [form.adapters], **quiet
     )
     wire_add_adapter(engine, run, form.add_adapter, form.adapters, offer, opened)
