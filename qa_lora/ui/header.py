@@ -32,7 +32,8 @@ class Header:
     """The id of the run that the page shows.
 
     It changes only when another run comes into view. The selector says that it changed also when
-    only its list did.
+    only its list did. What happens when it changes reads the run from here, too: the selector's
+    value may come to the page a moment later.
     """
 
 

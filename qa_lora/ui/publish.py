@@ -227,7 +227,7 @@ def wire_publish(engine: Engine, header: Header, panel: PublishPanel, opened: An
     panel.replace.click(go, [*inputs, panel.agreed], outputs, **options)
     header.viewed.change(
         lambda run_id: gr.Checkbox(value=shows_examples(engine.find(run_id))),
-        header.run, panel.examples, **quiet,
+        header.viewed, panel.examples, **quiet,
     )  # fmt: skip
     if engine.serving.sign_in:
         opened(lambda: account_html(engine.serving, hub_login()), None, panel.account, **quiet)

@@ -56,6 +56,12 @@ def wire_evaluate(engine: Engine, header: Header, tab: EvaluateTab, downloads: P
     opened = [tab.tab.select, header.viewed.change]
     wire_results(run, tab.results, shown, quiet)
     wire_form(
-        engine, run, tab.form, [run, *tab.results.view()], shown.show, tab.results.all(), opened
+        engine,
+        run,
+        tab.form,
+        [header.viewed, *tab.results.view()],
+        shown.show,
+        tab.results.all(),
+        opened,
     )
     wire_board(engine, run, tab.board, [tab.board.tab.select])

@@ -204,6 +204,6 @@ def wire_form(
     form.clock.tick(tick, looked, everything, **quiet)
     # The message goes before what takes long: by then it may be about a file just uploaded.
     gr.on(list(opened), open_tab, looked, [*everything, form.message], **quiet).then(
-        partial(offer, again=True), [run, form.adapters], [form.adapters], **quiet
+        partial(offer, again=True), [looked[0], form.adapters], [form.adapters], **quiet
     )
     wire_add_adapter(engine, run, form.add_adapter, form.adapters, offer, opened)
