@@ -96,7 +96,7 @@ def wire_compare(
         return {controls.columns: found.get(controls.columns, gr.skip())}
 
     wire_add_adapter(
-        engine, header.run, controls.add_adapter, controls.columns, offer,
+        engine, header.viewed, controls.add_adapter, controls.columns, offer,
         [tab.tab.select, header.viewed.change],
     )  # fmt: skip
     answered = wire_ask(engine, header, controls, ask, stops)

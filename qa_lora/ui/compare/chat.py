@@ -206,6 +206,7 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
     seen = [header.run, controls.columns]
     chat.clear.click(clear, seen, [chat.talk, chat.status, chat.turns], **free)
     gr.on(
-        [header.viewed.change, controls.columns.change], follow, [*seen, chat.talk],
+        [header.viewed.change, controls.columns.change], follow,
+        [header.viewed, controls.columns, chat.talk],
         [chat.talk, chat.turns], **free,
     )  # fmt: skip

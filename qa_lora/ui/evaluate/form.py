@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -193,6 +192,9 @@ def wire_form(
         value = {} if again and kept == (chosen or []) else {"value": kept}
         return {form.adapters: gr.Dropdown(choices=choices, info=info, **value)}
 
+    def offer_again(run_id: str | None, chosen: Sequence[str] | None) -> dict[Any, Any]:
+        return offer(run_id, chosen, again=True)
+
     quiet: dict[str, Any] = {
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
     }  # fmt: skip
@@ -204,6 +206,6 @@ def wire_form(
     form.clock.tick(tick, looked, everything, **quiet)
     # The message goes before what takes long: by then it may be about a file just uploaded.
     gr.on(list(opened), open_tab, looked, [*everything, form.message], **quiet).then(
-        partial(offer, again=True), [looked[0], form.adapters], [form.adapters], **quiet
+        offer_again, [looked[0], form.adapters], [form.adapters], **quiet
     )
-    wire_add_adapter(engine, run, form.add_adapter, form.adapters, offer, opened)
+    wire_add_adapter(engine, looked[0], form.add_adapter, form.adapters, offer, opened)
