@@ -112,13 +112,13 @@ def attempts(place: Place, run: runs.Run) -> list[tuple[str, int, list[Any]]]:
 
 
 def call_all(
-    who: Visit, calls: list[tuple[str, int, list[Any]]]
+    place: Place, who: Visit, run: runs.Run, calls: list[tuple[str, int, list[Any]]]
 ) -> list[tuple[str, list[Any], str]]:
     """What each handler says; some at a time, as pages do."""
 
     def one(call: tuple[str, int, list[Any]]) -> tuple[str, list[Any], str]:
         name, index, data = call
-        return name, data, who.call(index, data)
+        return name, data, who.call(index, data, place.session(who, index, run.id))
 
     with ThreadPoolExecutor(6) as pool:
         return list(pool.map(one, calls))
@@ -137,7 +137,8 @@ class Scene:
 
     def call(self, who: Visit, module: str, name: str, **given: Any) -> str:
         index = self.place.index(module, name)
-        return who.call(index, self.place.inputs(index, **given))
+        session = self.place.session(who, index, given.get("run", ""))
+        return who.call(index, self.place.inputs(index, **given), session)
 
 
 @pytest.fixture
@@ -151,7 +152,9 @@ pytestmark = pytest.mark.slow
 
 def test_no_handler_gives_or_changes_anything_of_another_visitors_run(scene: Scene) -> None:
     before = state(scene.anns.path), state(scene.shared.path)
-    for name, data, said in call_all(scene.bob, attempts(scene.place, scene.anns)):
+    for name, data, said in call_all(
+        scene.place, scene.bob, scene.anns, attempts(scene.place, scene.anns)
+    ):
         # What was sent may come back; what is in the run may not.
         assert SECRET not in said, (name, data)
     assert (state(scene.anns.path), state(scene.shared.path)) == before
@@ -168,7 +171,7 @@ def test_no_handler_tells_that_another_visitors_run_is_there(scene: Scene) -> No
     ]
     processes.note(scene.anns.path, os.getpid())  # at work, so that the light is on
     scene.place.engine.forget_list()
-    for name, _, said in call_all(scene.bob, calls):
+    for name, _, said in call_all(scene.place, scene.bob, scene.shared, calls):
         assert scene.anns.id not in said, name
     for path in ("/", "/config", "/gradio_api/info", "/gradio_api/openapi.json"):
         assert scene.anns.id not in scene.bob.http.get(path).text
@@ -182,7 +185,7 @@ def test_where_all_see_all_runs_others_change_none(model: Path, tmp_path: Path) 
         assert scene.anns.id in scene.call(scene.bob, "build", "open_page")
         before = state(scene.anns.path), state(scene.shared.path)
         for run in (scene.anns, scene.shared):
-            call_all(scene.bob, attempts(place, run))
+            call_all(place, scene.bob, run, attempts(place, run))
         assert (state(scene.anns.path), state(scene.shared.path)) == before
         assert place.engine.jobs == {}
 
@@ -191,7 +194,7 @@ def test_in_a_read_only_demo_nothing_changes_at_all(model: Path, tmp_path: Path)
     with open_place(tmp_path / "runs", read_only=True) as place:
         scene = Scene(place, model)
         before = state(place.engine.runs_dir)
-        call_all(scene.bob, attempts(place, scene.shared))
+        call_all(place, scene.bob, scene.shared, attempts(place, scene.shared))
         assert state(place.engine.runs_dir) == before
         assert "read-only demo" in scene.call(scene.bob, "train_events", "start")
         refused = scene.bob.http.post("/gradio_api/upload", files={"files": ("a.csv", b"a,b")})

@@ -78,6 +78,20 @@ class Place:
             and fn.fn.__module__ == f"qa_lora.ui.{module}"
         )  # fmt: skip
 
+    def session(self, who: Visit, index: int, run_id: str) -> str:
+        """A session in which a page asks for a run to be in view, for a handler that reads it there.
+
+        Which run that is stays on the server, so it cannot be sent with the call itself.
+        """
+        look = self.index("build", "look")
+        (viewed, *_) = (
+            part for part in self.demo.fns[look].outputs if type(part).__name__ == "State"
+        )
+        session = secrets.token_hex(6)
+        if viewed in self.demo.fns[index].inputs:
+            who.call(look, self.inputs(look, run=run_id), session)
+        return session
+
     def inputs(self, index: int, **given: Any) -> list[Any]:
         """What a page would send to a handler, but for some components, by elem_id."""
         fn = self.demo.fns[index]
