@@ -109,5 +109,5 @@ def _refuse(message: str) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:  # while it starts; later gradio waits for it
-        sys.exit(130)
+    except KeyboardInterrupt:  # how it ends; gradio only waits for it from when all is set up
+        sys.exit(0)

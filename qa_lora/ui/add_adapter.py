@@ -218,7 +218,7 @@ def wire_add_adapter(
     )  # fmt: skip
     part.upload.upload(upload, [run, chosen, part.upload, part.name, part.base], changed, **quiet)
     part.remove.click(remove, [run, chosen, part.which], [*shown, chosen, part.message], **quiet)
-    gr.on(list(opened), show, run, shown, **quiet)
+    gr.on(list(opened), show, run, shown, trigger_mode="always_last", **quiet)
 
 
 def _fits(each: Imported, base: Base) -> bool:

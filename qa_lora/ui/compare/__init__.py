@@ -87,7 +87,8 @@ def wire_compare(
     }  # fmt: skip
     gr.on(
         [tab.tab.select, header.viewed.change], open_tab,
-        [header.viewed, controls.columns, controls.longest], opened, **free,
+        [header.viewed, controls.columns, controls.longest], opened,
+        trigger_mode="always_last", **free,
     )  # fmt: skip
 
     def offer(run_id: str | None, columns: Sequence[str] | None) -> dict[Any, Any]:

@@ -205,7 +205,8 @@ def wire_form(
     form.upload.upload(upload, [run, form.upload], [form.message, form.split], **quiet)
     form.clock.tick(tick, looked, everything, **quiet)
     # The message goes before what takes long: by then it may be about a file just uploaded.
-    gr.on(list(opened), open_tab, looked, [*everything, form.message], **quiet).then(
-        offer_again, [looked[0], form.adapters], [form.adapters], **quiet
-    )
+    gr.on(
+        list(opened), open_tab, looked, [*everything, form.message],
+        trigger_mode="always_last", **quiet,
+    ).then(offer_again, [looked[0], form.adapters], [form.adapters], **quiet)  # fmt: skip
     wire_add_adapter(engine, looked[0], form.add_adapter, form.adapters, offer, opened)
