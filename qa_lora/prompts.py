@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qa_lora.errors import ModelError
 
-__all__ = ["PROMPT_FILE", "PromptTemplate"]
+__all__ = ["PROMPT_FILE", "PromptTemplate", "is_blank"]
 
 PROMPT_FILE = "prompt.json"
 
@@ -80,3 +81,8 @@ def _fill(template: str, **values: str) -> str:
         pieces += [rest[:at], values[name]]
         rest = rest[at + len(name) + 2 :]
     return "".join([*pieces, rest])
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see in it: white space, control and format characters."""
+    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)

@@ -160,8 +160,8 @@ def test_no_handler_gives_or_changes_anything_of_another_visitors_run(scene: Sce
     assert (state(scene.anns.path), state(scene.shared.path)) == before
     assert scene.place.engine.jobs == {}
     # The same calls give it to whom it belongs.
-    for module in ("compare", "evaluate.form"):
-        assert SECRET in scene.call(scene.ann, module, "open_tab", run=scene.anns.id)
+    for module, name in (("compare", "open_tab"), ("evaluate.shown", "show")):
+        assert SECRET in scene.call(scene.ann, module, name, run=scene.anns.id)
 
 
 def test_no_handler_tells_that_another_visitors_run_is_there(scene: Scene) -> None:

@@ -123,7 +123,6 @@ def test_first_come_first_served():
     tickets = [line.enter() for _ in range(4)]
     assert [ticket.place for ticket in tickets] == [0, 1, 2, 3]
     assert [ticket.ready() for ticket in tickets] == [True, False, False, False]
-    assert line.waiting == 3
     tickets[1].leave()  # a page was closed
     assert [tickets[i].place for i in (0, 2, 3)] == [0, 1, 2]
     came: list[int] = []
@@ -141,7 +140,6 @@ def test_first_come_first_served():
     for thread in threads:
         thread.join()
     assert came == [2, 3]
-    assert line.waiting == 0
     tickets[0].leave()
     with pytest.raises(RuntimeError, match="left"):
         tickets[0].ready()
@@ -157,15 +155,15 @@ def test_an_error_in_ones_turn_ends_it():
 
 def test_a_run_that_is_being_scored_can_be_asked_meanwhile(engine, model):
     one, two = make_run(engine, model, 1), make_run(engine, model, 2)
-    with engine.model_turn(one):
+    with engine.enter_line(one) as turn:
+        assert turn.ready()
         engine.answerer(one)
         engine.jobs[one.id] = Job(one.id, "answering")
         with engine.enter_line(one) as beside, engine.enter_line(two) as behind:
             assert beside.ready() and not behind.ready()
             with engine.enter_line(one) as second:
-                assert second.place == 1
-                assert engine.model_line() == 2
-    assert engine.model_line() == 0
+                assert second.place == 1 and behind.place == 1
+    assert engine.enter_line(two).ready()
 
 
 def test_who_asks_beside_a_scoring_is_through_before_the_next_has_the_model(engine, model):
@@ -216,4 +214,4 @@ def test_a_scoring_that_fails_says_why_before_it_says_that_it_has(engine, model,
     job = Job(one.id)
     work(engine, job, one, Order(file=Path("nowhere.csv")))
     assert job.state == "failed" and errors == [job.error] and "nowhere" in job.error
-    assert engine.model_line() == 0 and engine.enter_scoring().ready()
+    assert engine.enter_scoring().ready()

@@ -285,7 +285,8 @@ def test_cancelling_keeps_what_is_done(engine):
 def test_a_scoring_cancelled_in_line_leaves_nothing(engine):
     one = run_named(engine, "r0")
     before = one.evaluations()
-    with engine.model_turn(run_named(engine, "r2")):
+    with engine.enter_line(run_named(engine, "r2")) as turn:
+        assert turn.ready()
         job = engine.score(one, Order(limit=3))
         deadline = time.monotonic() + 20
         while job.place != 1 and time.monotonic() < deadline:

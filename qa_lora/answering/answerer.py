@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from qa_lora import runs
 from qa_lora.adapters import attach_adapter
 from qa_lora.answering.one_model import Adapter, FileKey, OneModel, Who, file_key
-from qa_lora.answering.together import Together, answer_one, answer_rows, is_blank
+from qa_lora.answering.together import Together, answer_one, answer_rows
 from qa_lora.checksums import digest_of
 from qa_lora.config import TrainConfig
 from qa_lora.data.example import QAExample
@@ -20,7 +20,7 @@ from qa_lora.errors import ConfigError, ModelError, QALoRAError
 from qa_lora.generation import Answer, GenerationSettings, generate_batch
 from qa_lora.locate import Located, locate
 from qa_lora.models import load_adapter_tokenizer, load_base
-from qa_lora.prompts import PromptTemplate
+from qa_lora.prompts import PromptTemplate, is_blank
 
 if TYPE_CHECKING:
     from peft import PeftModel

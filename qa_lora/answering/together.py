@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from qa_lora.errors import ModelError
 from qa_lora.following import follow
 from qa_lora.generation import Answer, GenerationSettings
 
-__all__ = ["Together", "answer_one", "answer_rows", "is_blank"]
+__all__ = ["Together", "answer_one", "answer_rows"]
 
 
 @dataclass(frozen=True)
@@ -150,8 +149,3 @@ def _check_memory(one: OneModel, rows: int, longest: int, settings: GenerationSe
             "These answers would need more memory than there is.",
             "Use fewer beams, shorter answers or fewer columns.",
         )
-
-
-def is_blank(text: str) -> bool:
-    """Whether there is nothing to see in it: white space, control and format characters."""
-    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)

@@ -253,17 +253,6 @@ class Engine:
             job.state = state
         self._beside.wait_empty()
 
-    def model_line(self) -> int:
-        """How many wait for the model."""
-        return self._line.waiting + self._beside.waiting
-
-    @contextmanager
-    def model_turn(self, run: runs.Run) -> Iterator[None]:
-        """Hold the one model in memory; waits for those who came before."""
-        with self.enter_line(run) as ticket:
-            ticket.ready(None)
-            yield
-
     def holds(self, run: runs.Run) -> bool:
         """Whether this run's model is in memory."""
         return self._resident.holds(run)

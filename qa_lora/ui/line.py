@@ -23,11 +23,6 @@ class Line:
             self._tickets.append(ticket)
         return ticket
 
-    @property
-    def waiting(self) -> int:
-        """How many wait, whoever has the turn not counted."""
-        return max(0, len(self._tickets) - 1)
-
     def place_of(self, ticket: Ticket) -> int:
         """How many are before a ticket; 0 if it has its turn.
 

@@ -72,7 +72,7 @@ def wire_compare(
     ) -> dict[Any, Any]:
         """The tab comes into view, or another run does."""
         return {
-            **offered_columns(engine, controls, run_id, columns, longest),
+            **offered_columns(engine, controls, run_id, columns, longest, again=True),
             **offered_questions(engine, ask, run_id),
             **shown_tally(engine, blind, run_id, downloads),
         }

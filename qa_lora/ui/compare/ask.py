@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from qa_lora.ui.compare.asking import (
     Stops,
     chosen_systems,
     offered,
+    paced,
     references_of,
     take_turn,
     usable_run,
@@ -39,7 +39,6 @@ __all__ = ["Ask", "build_ask", "offered_questions", "wire_ask"]
 
 Update = dict[Any, Any]
 CHIPS = 8
-FRAME_SECONDS = 0.1
 PART = "ask"
 STOPPED = "Stopped; what was said so far stays."
 
@@ -175,20 +174,15 @@ def wire_ask(engine: Engine, header: Header, controls: Controls, ask: Ask, stops
             yield {ask.status: ended}
 
     def _answers(ready: Ready, asked: Asked, stop: Stop) -> Iterator[Update]:
-        shown = 0.0
         answers: dict[str, Answer] = {}
         together = ready.answerer.answer_together(
             asked.question, asked.context, systems=ready.systems, settings=ready.settings
         )
-        with closing(together):  # type: ignore[type-var]
-            for last in together:
+        with closing(paced(together, stop)) as frames:
+            for last in frames:
                 answers = last.answers
-                if stop.is_set():
+                if last.done or stop.is_set():
                     break
-                now = time.monotonic()
-                if last.done or now - shown < FRAME_SECONDS:
-                    continue
-                shown = now
                 panes = [Pane(system, answers.get(system)) for system in ready.systems]
                 yield {ask.status: note("Answering…"), ask.panes: panes_html(panes, waiting=True)}
         if stop.dropped:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-import unicodedata
+import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.admission import check_answers
 from qa_lora.errors import ConfigError, QALoRAError, RunError
 from qa_lora.hub_downloads import describe
+from qa_lora.prompts import is_blank
 from qa_lora.turns import ordinal
 from qa_lora.ui.engine import Engine
 
 if TYPE_CHECKING:
     from qa_lora.answering import Answerer, GenerationSettings
+    from qa_lora.answering.together import Together
     from qa_lora.data import QAExample
     from qa_lora.runs import Run
 
@@ -27,11 +29,11 @@ __all__ = [
     "Ready",
     "Stop",
     "Stops",
-    "can_be_seen",
     "checked",
     "chosen_systems",
     "held_out",
     "offered",
+    "paced",
     "references_of",
     "settings_of",
     "take_turn",
@@ -40,6 +42,7 @@ __all__ = [
 
 MAX_QUESTION = 20_000
 LOOK_SECONDS = 0.3
+FRAME_SECONDS = 0.1
 MAX_COLUMNS = 4
 NO_ADAPTER = (
     "This run has no adapter yet. Open Train and press Start, or choose another run on top."
@@ -63,7 +66,7 @@ def checked(question: object, context: object = "") -> Asked:
         QALoRAError: If there is no question, or nothing in it can be seen.
     """
     texts = {"question": _text(question), "context": _text(context)}
-    if not can_be_seen(texts["question"]):
+    if is_blank(texts["question"]):
         raise QALoRAError("There is no question yet.", "Type one, or click a held-out one.")
     cut = [
         f"Only the first {MAX_QUESTION:,} of the {name}'s {len(text):,} characters are used."
@@ -72,11 +75,6 @@ def checked(question: object, context: object = "") -> Asked:
     ]
     kept = [text[:MAX_QUESTION] for text in texts.values()]
     return Asked(kept[0], kept[1], " ".join(cut))
-
-
-def can_be_seen(text: str) -> bool:
-    """Whether there is anything but white space, control and format characters in a text."""
-    return any(unicodedata.category(char)[0] not in "CZ" for char in text)
 
 
 def _text(value: object) -> str:
@@ -235,6 +233,27 @@ def take_turn(
         if not stop.is_set():
             answerer = engine.answerer(run, others)
             yield Ready(run, answerer, systems, settings)
+
+
+def paced(together: Iterator[Together], stop: threading.Event) -> Generator[Together, None, None]:
+    """Growing answers, as often as a page is shown them; the last ones in any case.
+
+    Args:
+        together: What the model says; it is closed in the end.
+        stop: Ends it where it is.
+    """
+    shown = 0.0
+    last: Together | None = None
+    with closing(together):  # type: ignore[type-var]
+        for last in together:
+            now = time.monotonic()
+            if stop.is_set() or last.done:
+                break
+            if now - shown >= FRAME_SECONDS:
+                shown = now
+                yield last
+    if last is not None:
+        yield last
 
 
 def _place(engine: Engine, before: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from qa_lora.ui.compare.asking import (
     Stops,
     checked,
     chosen_systems,
+    paced,
     take_turn,
     usable_run,
 )
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Chat", "build_chat", "wire_chat"]
 
 Update = dict[Any, Any]
-FRAME_SECONDS = 0.15
 PART = "chat"
 DOTS = "…"
 NEW_CHAT = "Other columns or another run: a new chat begins."
@@ -165,21 +164,16 @@ def wire_chat(engine: Engine, header: Header, controls: Controls, chat: Chat, st
             yield {chat.message: asked.question, chat.status: ended, **shown_turns(talk)}
 
     def _turn(ready: Ready, talk: Talk, asked: Asked, notice: str, stop: Stop) -> Iterator[Update]:
-        shown = 0.0
         answers: dict[str, Answer] = {}
         together = ready.answerer.answer_together(
             asked.question, asked.context, history=dict(talk.turns),
             systems=ready.systems, settings=ready.settings,
         )  # fmt: skip
-        with closing(together):  # type: ignore[type-var]
-            for last in together:
+        with closing(paced(together, stop)) as frames:
+            for last in frames:
                 answers = last.answers
-                if stop.is_set():
+                if last.done or stop.is_set():
                     break
-                now = time.monotonic()
-                if last.done or now - shown < FRAME_SECONDS:
-                    continue
-                shown = now
                 pending = {s: (asked.question, a.text or DOTS) for s, a in answers.items()}
                 yield {chat.status: note("Answering…"), **shown_turns(talk, pending)}
         if stop.dropped:

@@ -147,6 +147,8 @@ def offered_columns(
     run_id: str | None,
     chosen: Sequence[str] | None,
     before: int | None,
+    *,
+    again: bool = False,
 ) -> dict[Any, Any]:
     """What can be compared with the run in view; choices that still stand are kept.
 
@@ -156,6 +158,7 @@ def offered_columns(
         run_id: The run in view.
         chosen: The columns.
         before: The longest answer that the settings were last set to.
+        again: The page knows of `chosen`, and may have chosen more by the time it hears of this.
     """
     run = engine.find(run_id)
     if run is None or not run.has_adapter():
@@ -173,8 +176,9 @@ def offered_columns(
     named = chosen if isinstance(chosen, (list, tuple)) else ()
     kept = [value for _, value in choices if value in named]
     kept = kept[:MAX_COLUMNS] if len(kept) > 1 else FIRST
+    changed = {} if again and kept == list(named) else {"value": kept}
     return {
-        controls.columns: gr.Dropdown(choices=choices, value=kept),
+        controls.columns: gr.Dropdown(choices=choices, **changed),
         controls.message: "",
         controls.effect: effect_html(_known_effects(engine, controls, run, kept)),
         # A visitor's own length stays until the run in view has another one. Besides, a value that

@@ -17,7 +17,8 @@ from qa_lora.data.example import QAExample
 from qa_lora.errors import ConfigError, DataError, QALoRAError
 from qa_lora.formulas import neutralise
 from qa_lora.probe_questions import bundled_probe_questions, questions_from_lines
-from qa_lora.ui.compare.asking import Ready, Stops, can_be_seen, checked, offered, take_turn
+from qa_lora.prompts import is_blank
+from qa_lora.ui.compare.asking import Ready, Stops, checked, offered, take_turn
 from qa_lora.ui.compare.controls import SETTINGS, Controls
 from qa_lora.ui.compare.tables import probe_table, progress_html
 from qa_lora.ui.engine import Engine
@@ -105,7 +106,7 @@ def wire_probes(
                 )
             return random.SystemRandom().sample(found, min(DRAWN, len(found)))
         if which == OWN:
-            lines = [line for line in questions_from_lines(own or "") if can_be_seen(line)]
+            lines = [line for line in questions_from_lines(own or "") if not is_blank(line)]
             if not lines:
                 raise DataError("There is no question yet.", "Write them below, one a line.")
             if len(lines) > MOST_OWN:

@@ -162,12 +162,14 @@ def wire_form(
             form.clock: gr.Timer(active=False),
         }
 
-    def open_tab(run_id: str | None, *view: Any) -> dict[Any, Any]:
-        """The tab comes into view, or another run does: a scoring may be under way."""
+    def open_tab(run_id: str | None) -> dict[Any, Any]:
+        """The tab comes into view, or another run does: a scoring may be under way.
+
+        What takes long comes by itself: with it, this could come after what a press of Score says.
+        """
         job = engine.job(run_id)
         at_work = job is not None and job.busy
         return {
-            **show(run_id, *view),
             **(busy(job) if job is not None and at_work else idle(run_id)),
             **({} if at_work else {form.progress: ""}),
             form.message: "",
@@ -204,9 +206,10 @@ def wire_form(
     form.cancel.click(cancel, run, [*state, form.message], **quiet)
     form.upload.upload(upload, [run, form.upload], [form.message, form.split], **quiet)
     form.clock.tick(tick, looked, everything, **quiet)
-    # The message goes before what takes long: by then it may be about a file just uploaded.
-    gr.on(
-        list(opened), open_tab, looked, [*everything, form.message],
-        trigger_mode="always_last", **quiet,
-    ).then(offer_again, [looked[0], form.adapters], [form.adapters], **quiet)  # fmt: skip
+    for handler, taken, changed in (
+        (open_tab, looked[0], [*state, form.message]),
+        (show, looked, shown),
+        (offer_again, [looked[0], form.adapters], [form.adapters]),
+    ):
+        gr.on(list(opened), handler, taken, changed, trigger_mode="always_last", **quiet)
     wire_add_adapter(engine, looked[0], form.add_adapter, form.adapters, offer, opened)
