@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from hashlib import sha256
@@ -75,6 +76,7 @@ hour old. What is needed longer is kept elsewhere."""
 def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
     """The app over one folder of runs; nothing is launched."""
     _fetch_nothing()
+    _keep_no_statistics()
     engine = engine or Engine(runs_dir)
     downloads = Path(tempfile.mkdtemp(prefix="qa-lora-"))
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
@@ -173,6 +175,15 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         wire_fold(engine, header, tabs, fold, train.publish, runs_tab, refresh)
     demo.queue(max_size=MOST_QUEUED)
     return demo
+
+
+def _keep_no_statistics() -> None:
+    """After each call gradio sums up all calls, for its monitoring page, which is off here.
+
+    That costs more than most calls: each page asks once a second what is new.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 
 
 def _fetch_nothing() -> None:
