@@ -230,16 +230,16 @@ def test_what_a_space_was_before_is_not_what_became_of_the_upload(
 
     hub.enter(monkeypatch, tmp_path / "home")
     repo = hub.add("space", SPACE, {})
-    repo.runtime_stage, repo.upcoming = stage, [stage, stage, "BUILDING", "RUNNING"]
+    repo.runtime_stage = stage
     told: list[str] = []
     api = HfApi(hub.address, token=TOKEN)
     for before in (None, "0" * 40):
-        repo.upcoming = [stage, stage, "BUILDING", "RUNNING"]
+        repo.upcoming, repo.running = [stage, stage, "BUILDING", "RUNNING"], None
         said = wait_until_running(
             api, SPACE, commit=repo.sha, before=before, poll_seconds=0.0, tell=told.append
         )
         assert said == "RUNNING"
-    repo.upcoming = [stage]  # it stays
+    repo.upcoming, repo.running = [stage], None  # it stays
     with pytest.raises(DeployError):
         wait_until_running(api, SPACE, commit=repo.sha, before=None, poll_seconds=0.0)
 
@@ -247,9 +247,9 @@ def test_what_a_space_was_before_is_not_what_became_of_the_upload(
 @pytest.mark.parametrize(
     ("stages", "logs", "words"),
     [
-        (["BUILDING", "BUILD_ERROR"], "build", "could not be built"),
+        (["BUILDING", "BUILDING", "BUILD_ERROR"], "build", "could not be built"),
         (["BUILDING", "RUNNING_APP_STARTING", "RUNTIME_ERROR"], "run", "its app ended with"),
-        (["BUILDING", "CONFIG_ERROR"], "run", "mistake in its configuration"),
+        (["BUILDING", "BUILDING", "CONFIG_ERROR"], "run", "mistake in its configuration"),
     ],
 )
 def test_a_space_that_does_not_come_up_says_why(

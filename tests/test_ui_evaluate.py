@@ -165,12 +165,36 @@ def test_a_number_that_is_given_again_is_not_the_old_evaluation(tmp_path):
     shown = Shown(Engine(tmp_path / "runs"), tab, tmp_path / "downloads")
     for tuned in ([0.5] * 4, [0.25] * 4):
         save_report(make_report({"base": [0.1] * 4, "tuned": tuned}), run.evaluations_dir)
-        page = shown.show(run.id, 1, None, "rougeL", "source", "Best")
+        page = shown.pick(run.id, 1, None, "rougeL", "source", "Best")
         assert f"{tuned[0]:.2f}" in page[tab.headline]
         kept = json.loads(Path(page[tab.as_json]).read_text("utf-8"))
         assert kept["tuned"]["rougeL"] == tuned[0]
         for path in run.evaluations_dir.iterdir():
             path.unlink()
+
+
+def test_the_page_hears_of_the_newest_once_and_keeps_what_is_chosen(tmp_path):
+    run, other = (runs.create(TrainConfig(name=n), tmp_path / "runs") for n in ("news", "other"))
+    with gr.Blocks():
+        tab = build_results()
+    shown = Shown(Engine(tmp_path / "runs"), tab, tmp_path / "downloads")
+    view = (None, "rougeL", "source", "Best")
+
+    def chosen(page):
+        return page[tab.past].value
+
+    save_report(make_report(SCORES), run.evaluations_dir)
+    page = shown.show(run.id, "", None, *view)
+    assert chosen(page) == 1
+    save_report(make_report(SCORES), run.evaluations_dir)
+    page = shown.show(run.id, page[tab.known], 1, *view)
+    assert chosen(page) == 2, "what has come since"
+    page = shown.pick(run.id, 1, *view)
+    assert chosen(page) == 1
+    assert chosen(shown.show(run.id, page[tab.known], 1, *view)) == 1, "nothing has come since"
+    for _ in range(3):
+        save_report(make_report(SCORES), other.evaluations_dir)
+    assert chosen(shown.show(other.id, page[tab.known], 1, *view)) == 3
 
 
 # --- what is ordered ---

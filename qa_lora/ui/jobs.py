@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ class Job:
     """Ids of further runs whose adapters are scored, too."""
     stop: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set when somebody cancels it."""
+    key: str = field(default_factory=lambda: secrets.token_hex(8), repr=False)
+    """Tells it from all others; the number of an evaluation is given again if that is deleted."""
 
     @property
     def busy(self) -> bool:

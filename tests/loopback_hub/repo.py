@@ -43,6 +43,8 @@ class Repo:
     build: list[str] = field(default_factory=lambda: ["BUILDING", "RUNNING"])
     """The stages after a commit: each look at the runtime moves it on by one."""
     upcoming: list[str] = field(default_factory=list)
+    running: str | None = None
+    """The commit of a Space that runs."""
     logs: dict[str, list[str]] = field(default_factory=lambda: {"build": [], "run": []})
 
     @property
@@ -119,12 +121,15 @@ class Repo:
         """How the Space is, after moving on to its next stage if one is due."""
         if self.upcoming:
             self.runtime_stage = self.upcoming.pop(0)
+            if self.runtime_stage == "RUNNING":
+                self.running = self.sha
         return self.runtime()
 
     def runtime(self) -> dict[str, Any]:
         """How the Space is."""
         return {
             "stage": self.runtime_stage,
+            **({"sha": self.running} if self.running else {}),
             "hardware": {"current": self.hardware, "requested": self.hardware},
             "gcTimeout": self.sleep_time,
             "storage": None,

@@ -59,7 +59,7 @@ def wire_evaluate(engine: Engine, header: Header, tab: EvaluateTab, downloads: P
         engine,
         run,
         tab.form,
-        [header.viewed, *tab.results.view()],
+        [header.viewed, *tab.results.heard()],
         shown.show,
         tab.results.all(),
         opened,

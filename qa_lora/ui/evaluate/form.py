@@ -34,6 +34,8 @@ class Form:
     cancel: Any
     message: Any
     clock: Any
+    finished: Any
+    """Changes when a scoring of the run in view has ended."""
     progress: Any
     add_adapter: AddAdapter
 
@@ -72,10 +74,12 @@ def build_form(*, demo: bool = False) -> Form:
     message = gr.HTML("", elem_id="score-message", js_on_load=None)
     add_adapter = build_add_adapter("evaluate", demo=demo)
     clock = gr.Timer(0.5, active=False)
+    finished = gr.State("")
     progress = gr.HTML("", elem_id="progress", js_on_load=None)
     return Form(
-        split, upload, adapters, rows, seed, start, cancel, message, clock, progress, add_adapter
-    )
+        split, upload, adapters, rows, seed, start, cancel, message, clock, finished, progress,
+        add_adapter,
+    )  # fmt: skip
 
 
 def wire_form(
@@ -94,7 +98,7 @@ def wire_form(
         run: The component of the run in view.
         form: The controls.
         looked: What `show` takes; the first is the run in view.
-        show: Shows an evaluation, with `newest` the one of that number.
+        show: Shows an evaluation: the newest, if the page has not heard of it.
         shown: What it changes.
         opened: Events that bring the tab or another run into view.
     """
@@ -149,32 +153,26 @@ def wire_form(
             form.split: gr.Dropdown(choices=choices, value=str(kept)),
         }
 
-    def tick(run_id: str | None, *view: Any) -> dict[Any, Any]:
-        """Progress of a scoring; its result once it is there."""
+    def tick(run_id: str | None) -> dict[Any, Any]:
+        """Progress of a scoring."""
         job = engine.job(run_id)
         if job is not None and job.busy:
             return busy(job)
-        newest = job.number if job is not None and job.state == "done" else None
         return {
-            **show(run_id, *view, newest=newest),
             **idle(run_id),
             form.progress: job_html(job),
             form.clock: gr.Timer(active=False),
+            form.finished: job.key if job is not None else "",
         }
 
     def open_tab(run_id: str | None) -> dict[Any, Any]:
-        """The tab comes into view, or another run does: a scoring may be under way.
-
-        What takes long comes by itself: with it, this could come after what a press of Score says.
-        """
+        """The tab comes into view, or another run does: a scoring may be under way."""
         job = engine.job(run_id)
-        at_work = job is not None and job.busy
-        return {
-            **(busy(job) if job is not None and at_work else idle(run_id)),
-            **({} if at_work else {form.progress: ""}),
-            form.message: "",
-            form.clock: gr.Timer(active=at_work),
-        }
+        said = {form.message: "", form.clock: gr.Timer(active=job is not None and job.busy)}
+        if job is not None and job.busy:
+            return {**said, **busy(job)}
+        key = job.key if job is not None else ""
+        return {**said, **idle(run_id), form.progress: "", form.finished: key}
 
     def offer(
         run_id: str | None, chosen: Sequence[str] | None, *, again: bool = False
@@ -201,15 +199,18 @@ def wire_form(
         "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
     }  # fmt: skip
     state = [form.progress, form.clock, form.start, form.cancel]
-    everything = [*shown, *state]
     form.start.click(start, [run, *form.inputs()], [*state, form.message], **quiet)
     form.cancel.click(cancel, run, [*state, form.message], **quiet)
     form.upload.upload(upload, [run, form.upload], [form.message, form.split], **quiet)
-    form.clock.tick(tick, looked, everything, **quiet)
-    for handler, taken, changed in (
-        (open_tab, looked[0], [*state, form.message]),
-        (show, looked, shown),
-        (offer_again, [looked[0], form.adapters], [form.adapters]),
+    ended = [*state, form.finished]
+    form.clock.tick(tick, looked[0], ended, **quiet)
+    # How a scoring stands is said apart from what takes long to read: an answer that was long on
+    # its way would come after later ones, and undo them. What is read is read by one event of a
+    # page, which gradio begins again when its cause happens again.
+    for handler, taken, changed, causes in (
+        (open_tab, looked[0], [*ended, form.message], opened),
+        (show, looked, shown, [*opened, form.finished.change]),
+        (offer_again, [looked[0], form.adapters], [form.adapters], opened),
     ):
-        gr.on(list(opened), handler, taken, changed, trigger_mode="always_last", **quiet)
+        gr.on(list(causes), handler, taken, changed, trigger_mode="always_last", **quiet)
     wire_add_adapter(engine, looked[0], form.add_adapter, form.adapters, offer, opened)

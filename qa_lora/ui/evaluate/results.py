@@ -25,6 +25,8 @@ NOTHING = (
 class Results:
     """The components below the form."""
 
+    known: Any
+    """Which evaluation was the newest when the page last heard of it."""
     past: Any
     headline: Any
     metrics: Any
@@ -52,6 +54,10 @@ class Results:
         """What decides what is seen of the run in view."""
         return [self.past, self.system, self.metric, self.by, self.which]
 
+    def heard(self) -> list[Any]:
+        """What decides what is seen when there is news."""
+        return [self.known, *self.view()]
+
     def looks(self) -> list[Any]:
         """What changes with the selectors."""
         return [
@@ -61,14 +67,15 @@ class Results:
     def all(self) -> list[Any]:
         """What changes when another evaluation is shown."""
         return [
-            *self.looks(), self.past, self.headline, self.beside, self.options, self.system,
-            self.metric, self.both, self.filters, self.files, self.as_csv, self.as_json,
-            self.as_parquet, self.as_report,
+            *self.looks(), self.known, self.past, self.headline, self.beside, self.options,
+            self.system, self.metric, self.both, self.filters, self.files, self.as_csv,
+            self.as_json, self.as_parquet, self.as_report,
         ]  # fmt: skip
 
 
 def build_results() -> Results:
     """Lay them out."""
+    known = gr.State("")
     past = gr.Dropdown(
         [], label="Finished evaluations", elem_id="past", interactive=True,
         allow_custom_value=True,
@@ -109,6 +116,6 @@ def build_results() -> Results:
     more = gr.Button("Show more", visible=False, elem_id="more")
     shown = gr.State(PAGE)
     return Results(
-        past, headline, metrics, beside, options, system, metric, by, both, gain, scatter, parts,
-        filters, which, table, more, shown, files, *buttons,
+        known, past, headline, metrics, beside, options, system, metric, by, both, gain, scatter,
+        parts, filters, which, table, more, shown, files, *buttons,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import gradio as gr
 from qa_lora.errors import QALoRAError
 from qa_lora.report import BASE, TUNED, Report, list_reports, read_report
 from qa_lora.report.slices import SLICES
+from qa_lora.runs import Run
 from qa_lora.ui.engine import Engine
 from qa_lora.ui.evaluate.charts import gain_chart, scatter_chart
 from qa_lora.ui.evaluate.exports import write_downloads
@@ -55,31 +57,46 @@ class Shown:
     def show(
         self,
         run_id: str | None,
+        known: str | None,
         number: object,
         system: str | None,
         metric: str,
         by: str,
         which: str,
-        newest: int | None = None,
     ) -> Update:
-        """One finished evaluation of the run; the newest unless another one was chosen.
+        """One finished evaluation of the run: the newest, if the page has not heard of it.
 
         Args:
             run_id: The run in view.
-            number: The evaluation that was chosen.
+            known: The newest that the page has heard of.
+            number: The evaluation that it shows.
             system: Which adapter of it is looked at.
             metric: By which metric.
             by: How its questions are cut into parts.
             which: Which rows are shown.
-            newest: An evaluation that has just ended, to be shown in any case.
         """
+        run = self.engine.find(run_id)
+        number = number if run and known == _newest(run) else None
+        return self.pick(run_id, number, system, metric, by, which)
+
+    def pick(
+        self,
+        run_id: str | None,
+        number: object,
+        system: str | None,
+        metric: str,
+        by: str,
+        which: str,
+    ) -> Update:
+        """The evaluation that was chosen; the newest, if it is not there."""
         tab = self.tab
         run = self.engine.find(run_id)
+        known = _newest(run) if run else ""
         numbers = list_reports(run.evaluations_dir) if run else []
-        number = number if newest is None else newest
         if number not in numbers:
             number = numbers[-1] if numbers else None
         hidden: Update = {
+            tab.known: known,
             tab.past: gr.Dropdown(choices=[], value=None),
             tab.options: gr.Row(visible=False),
             tab.both: gr.Row(visible=False),
@@ -107,6 +124,7 @@ class Shown:
         metric = metric if metric in report.metrics else "rougeL"
         named = [(system_name(n) if n != TUNED else f"Tuned ({run.id})", n) for n in adapters]
         return {
+            tab.known: known,
             tab.past: gr.Dropdown(choices=choices, value=number),
             tab.headline: headline_html(report, run.id),
             tab.beside: beside_html(report),
@@ -182,6 +200,15 @@ class Shown:
         return self._numbers(folder, number, _state(folder, number))
 
 
+def _newest(run: Run) -> str:
+    """Which evaluation of a run is the newest; no other one has this name."""
+    numbers = list_reports(run.evaluations_dir)
+    with suppress(OSError):  # it may have been deleted meanwhile
+        if numbers:
+            return f"{run.id} {numbers[-1]} {_state(run.evaluations_dir, numbers[-1])}"
+    return run.id
+
+
 def _state(folder: Path, number: int) -> int:
     """What changes when a number is given again, after the evaluation that had it was deleted."""
     return (folder / f"{number}.json").stat().st_mtime_ns
@@ -216,6 +243,6 @@ def wire_results(run: Any, tab: Results, shown: Shown, quiet: dict[str, Any]) ->
     """
     looked = [run, *tab.view()]
     selectors = [tab.system.input, tab.metric.input, tab.by.input, tab.which.change]
-    tab.past.input(shown.show, looked, tab.all(), **quiet)
+    tab.past.input(shown.pick, looked, tab.all(), **quiet)
     gr.on(selectors, shown.look, looked, tab.looks(), trigger_mode="always_last", **quiet)
     tab.more.click(shown.more, [*looked, tab.shown], tab.looks(), **quiet)
