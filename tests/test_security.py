@@ -6,6 +6,7 @@ called in both ways in which the app is served.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -35,6 +36,7 @@ PASSWD = "root:x:0:"
 PUBLIC: dict[str, Any] = {"public": True, **PUBLIC_DEFAULTS, "max_runs": 3}
 MOST_PLACES = 12
 """Arguments of a handler that are tried one by one; the form's many handlers share its many."""
+BEGINNING = httpx.Timeout(60, read=5)
 MODES: dict[str, dict[str, Any]] = {"laptop": {}, "public": PUBLIC}
 
 pytestmark = pytest.mark.slow
@@ -247,10 +249,12 @@ def test_no_route_breaks_or_gives_a_file(
     for method, route in sorted(found):
         for path in filled(route, attack.canary):
             for body in bodies if method == "POST" else [{"headers": {"range": "bytes=9-1-x"}}]:
-                # Some answer with a stream that never ends: its beginning is enough.
-                with attack.bob.http.stream(method, path, **body) as answer:
+                # Some answer with a stream that never ends: its beginning is enough, if it has one.
+                with attack.bob.http.stream(method, path, **body, timeout=BEGINNING) as answer:
                     assert answer.status_code < 500, (method, path, body)
-                    text = next(answer.iter_text(), "")
+                    text = ""
+                    with contextlib.suppress(httpx.ReadTimeout):
+                        text = next(answer.iter_text(), "")
                     attack.check_answer(text, (method, path))
                     if route.startswith(f"{API}/") and not gate._is_open(route):
                         assert answer.status_code == 404, (method, path)

@@ -133,8 +133,8 @@ def test_a_cancelled_scoring_keeps_what_is_done_and_says_so(evaluate: Any, ready
     assert len(run.evaluations()) == done + 1 and report.rows < report.asked == 8100
 
 
-def test_a_file_of_ones_own_is_scored(evaluate: Any, tmp_path: Path) -> None:
-    page = evaluate
+def test_a_file_is_scored_or_said_to_be_wrong(evaluate: Any, tmp_path: Path, ready: App) -> None:
+    page, message = evaluate, evaluate.locator("#score-message")
     mine = tmp_path / "mine.csv"
     with mine.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(
@@ -152,9 +152,6 @@ def test_a_file_of_ones_own_is_scored(evaluate: Any, tmp_path: Path) -> None:
     assert page.evaluate("window.broken") is None
     assert page.locator("#row-table img, #row-table script").count() == 0
 
-
-def test_what_is_wrong_is_said_at_the_form(evaluate: Any, tmp_path: Path, ready: App) -> None:
-    page, message = evaluate, evaluate.locator("#score-message")
     before = len(named(ready, "a").evaluations())
     for name, content, said in (
         ("noanswers.csv", b"question\nWho?\n", "noanswers.csv cannot be scored"),

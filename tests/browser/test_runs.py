@@ -119,15 +119,6 @@ def test_a_run_is_named_opened_and_continued_from(tab: Any, ready: App) -> None:
     assert page.evaluate("window.broken") is None
 
 
-def test_the_chosen_run_is_the_one_to_publish(tab: Any) -> None:
-    page = tab
-    choose(page, "middle")
-    page.locator("#run-publish").click()
-    expect(page.locator("#run input")).to_have_value(re.compile("-middle"))
-    expect(page.locator("#publish-fold button").first).to_contain_text("-middle, the run in view")
-    expect(page.locator("#publish-look")).to_be_in_viewport()
-
-
 def test_on_a_phone_a_click_moves_nothing_sideways(tab: Any) -> None:
     page = tab
     page.set_viewport_size({"width": 390, "height": 844})
@@ -142,7 +133,7 @@ def test_on_a_phone_a_click_moves_nothing_sideways(tab: Any) -> None:
     expect(page.locator("#run-details h3")).not_to_contain_text("high")
 
 
-def test_two_runs_are_compared(tab: Any) -> None:
+def test_a_chosen_run_is_compared_downloaded_and_published(tab: Any) -> None:
     page = tab
     choose(page, "high")
     pick(page, "#run-other", re.compile("-middle"))
@@ -155,15 +146,23 @@ def test_two_runs_are_compared(tab: Any) -> None:
     page.locator("#run-kind").get_by_text("Train").click()
     expect(curves).to_contain_text("Train loss")
 
+    choose(page, "broken")  # it can only be looked at or deleted
+    expect(page.locator("#run-details .note.bad")).to_contain_text("not valid YAML")
+    expect(page.locator("#run-continue")).to_be_disabled()
+    expect(page.locator("#run-stop")).to_be_disabled()
+    expect(page.locator("#run-delete")).to_be_enabled()
 
-def test_a_zip_file_is_downloaded(tab: Any) -> None:
-    page = tab
     choose(page, "middle")
     with page.expect_download() as caught:
         page.locator("#run-download").click()
     assert caught.value.suggested_filename == "2026-01-03-000000-middle.zip"
     with zipfile.ZipFile(caught.value.path()) as file:
         assert "2026-01-03-000000-middle/evaluations/1.parquet" in file.namelist()
+
+    page.locator("#run-publish").click()
+    expect(page.locator("#run input")).to_have_value(re.compile("-middle"))
+    expect(page.locator("#publish-fold button").first).to_contain_text("-middle, the run in view")
+    expect(page.locator("#publish-look")).to_be_in_viewport()
 
 
 def test_a_run_is_deleted_while_another_page_looks_at_it_and_restored(
@@ -190,15 +189,6 @@ def test_a_run_is_deleted_while_another_page_looks_at_it_and_restored(
     page.locator("#runs-sure").click()
     expect(page.locator("#runs-message")).to_contain_text("1 run deleted for good")
     assert not list((ready.runs_dir / ".trash").iterdir())
-
-
-def test_a_damaged_run_is_shown_and_can_only_be_looked_at_or_deleted(tab: Any) -> None:
-    page = tab
-    choose(page, "broken")
-    expect(page.locator("#run-details .note.bad")).to_contain_text("not valid YAML")
-    expect(page.locator("#run-continue")).to_be_disabled()
-    expect(page.locator("#run-stop")).to_be_disabled()
-    expect(page.locator("#run-delete")).to_be_enabled()
 
 
 def test_a_run_at_work_moves_on_while_the_chosen_one_stays(tab: Any, ready: App) -> None:
