@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import threading
 from pathlib import Path
 
 import pytest
 
+from qa_lora.answering.together import Together
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.generation import Answer, GenerationSettings
 
@@ -20,6 +23,26 @@ BAD = "<img src=x onerror=alert(1)>\"'&"
 
 def answer(text: str) -> Answer:
     return Answer(text, tokens=4, seconds=0.5, notice=BAD)
+
+
+def test_a_page_is_shown_long_answers_less_often_and_the_end_in_any_case(monkeypatch) -> None:
+    clock = itertools.count(1.0, 0.0625)
+    monkeypatch.setattr(asking.time, "monotonic", lambda: next(clock))
+
+    def frames(text: str, *, stopped_at: int = 100) -> list[Together]:
+        stop, found = threading.Event(), []
+        growing = (Together({"base": answer(text)}, done=n == 99) for n in range(100))
+        for frame in asking.paced(growing, stop):
+            found.append(frame)
+            if len(found) == stopped_at:
+                stop.set()
+        return found
+
+    short, long = frames("word"), frames("word " * 4_000)
+    assert 40 < len(short) < 60 and 3 < len(long) < 12
+    assert short[-1].done and long[-1].done
+    stopped = frames("word", stopped_at=3)
+    assert len(stopped) == 4 and not stopped[-1].done, "what was said until then is shown"
 
 
 def test_all_text_of_people_and_models_is_escaped() -> None:

@@ -43,6 +43,8 @@ __all__ = [
 MAX_QUESTION = 20_000
 LOOK_SECONDS = 0.3
 FRAME_SECONDS = 0.1
+FRAME_CHARACTERS = 2_000
+"""A browser draws all of an answer at each frame; a longer answer gets fewer of them."""
 MAX_COLUMNS = 4
 NO_ADAPTER = (
     "This run has no adapter yet. Open Train and press Start, or choose another run on top."
@@ -249,7 +251,8 @@ def paced(together: Iterator[Together], stop: threading.Event) -> Generator[Toge
             now = time.monotonic()
             if stop.is_set() or last.done:
                 break
-            if now - shown >= FRAME_SECONDS:
+            longest = max((len(answer.text) for answer in last.answers.values()), default=0)
+            if now - shown >= FRAME_SECONDS * max(1.0, longest / FRAME_CHARACTERS):
                 shown = now
                 yield last
     if last is not None:
