@@ -174,7 +174,19 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)
         wire_fold(engine, header, tabs, fold, train.publish, runs_tab, refresh)
     demo.queue(max_size=MOST_QUEUED)
+    _follow_little(demo, header.light)
     return demo
+
+
+def _follow_little(demo: gr.Blocks, on: gr.HTML) -> None:
+    """Calls whose progress is not shown are followed on one component.
+
+    At each call a browser copies, several times, the data of every component on which any call was
+    followed before: all that ever changed, if nothing else is said.
+    """
+    for each in demo.fns.values():
+        if each.show_progress == "hidden":
+            each.show_progress_on = [on]
 
 
 def _keep_no_statistics() -> None:
