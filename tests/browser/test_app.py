@@ -8,7 +8,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,28 +133,37 @@ def test_training_goes_on_whatever_the_pages_do(
     expect(page.locator("#start")).to_be_enabled()
 
 
+@contextmanager
+def standing_still(run: runs.Run) -> Iterator[None]:
+    """The run stays at work, and leaves the machine to the others."""
+    worker = json.loads((run.path / "process.json").read_text())["pid"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
 def test_a_second_run_waits_for_its_turn_and_can_be_cancelled(page: Any, app: App) -> None:
     start(page, max_steps=3000, evaluate_every=1000, probe_rows=0, score_rows=0)
     expect(page.locator("#light")).to_contain_text("training", timeout=SLOW)
     first = app.runs()[0]
-    worker = json.loads((first.path / "process.json").read_text())["pid"]
-    os.kill(worker, signal.SIGSTOP)  # it stays at work, and leaves the machine to the others
-    start(page, max_steps=3)
-    expect(page.locator("#slot")).to_contain_text("Waiting · 1st in line")
-    expect(page.locator("#slot")).to_contain_text(first.id)
-    expect(page.locator("#light")).to_contain_text(re.compile(r"training \d+ % · 1 waiting"))
-    second = app.runs()[0]
-    start(page, max_steps=4)
-    expect(page.locator("#slot")).to_contain_text("Waiting · 2nd in line")
-    expect(page.locator("#light")).to_contain_text("2 waiting")
-    third = app.runs()[0]
-    expect(page.locator("#stop")).to_have_text("Cancel")
-    page.locator("#stop").click()
-    expect(page.locator("#slot")).to_contain_text("Cancelled before it began", timeout=SLOW)
-    expect(page.locator("#light")).to_contain_text("1 waiting")
-    expect(page.locator("#resume")).to_be_visible()
+    with standing_still(first):
+        start(page, max_steps=3)
+        expect(page.locator("#slot")).to_contain_text("Waiting · 1st in line")
+        expect(page.locator("#slot")).to_contain_text(first.id)
+        expect(page.locator("#light")).to_contain_text(re.compile(r"training \d+ % · 1 waiting"))
+        second = app.runs()[0]
+        start(page, max_steps=4)
+        expect(page.locator("#slot")).to_contain_text("Waiting · 2nd in line")
+        expect(page.locator("#light")).to_contain_text("2 waiting")
+        third = app.runs()[0]
+        expect(page.locator("#stop")).to_have_text("Cancel")
+        page.locator("#stop").click()
+        expect(page.locator("#slot")).to_contain_text("Cancelled before it began", timeout=SLOW)
+        expect(page.locator("#light")).to_contain_text("1 waiting")
+        expect(page.locator("#resume")).to_be_visible()
 
-    os.kill(worker, signal.SIGCONT)
     runs.stop(first)
     page.locator("#run input").click()
     page.get_by_role("option", name=second.id).click()

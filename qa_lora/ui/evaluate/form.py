@@ -120,13 +120,14 @@ def wire_form(
             form.cancel: gr.Button(interactive=not job.cancelled),
         }
 
-    def idle(run_id: str | None) -> dict[Any, Any]:
+    def idle(run_id: str | None, job: Job | None) -> dict[Any, Any]:
         found = engine.find(run_id)
         ready = found is not None and found.has_adapter() and not found.alive()
         ready = ready and found is not None and engine.access.owns(found.path)
         return {
             form.start: gr.Button(interactive=ready),
             form.cancel: gr.Button(interactive=False),
+            form.finished: job.key if job is not None else "",
         }
 
     def cancel(run_id: str | None) -> dict[Any, Any]:
@@ -159,20 +160,22 @@ def wire_form(
         if job is not None and job.busy:
             return busy(job)
         return {
-            **idle(run_id),
+            **idle(run_id, job),
             form.progress: job_html(job),
             form.clock: gr.Timer(active=False),
-            form.finished: job.key if job is not None else "",
         }
 
     def open_tab(run_id: str | None) -> dict[Any, Any]:
         """The tab comes into view, or another run does: a scoring may be under way."""
         job = engine.job(run_id)
-        said = {form.message: "", form.clock: gr.Timer(active=job is not None and job.busy)}
         if job is not None and job.busy:
-            return {**said, **busy(job)}
-        key = job.key if job is not None else ""
-        return {**said, **idle(run_id), form.progress: "", form.finished: key}
+            return {**busy(job), form.message: "", form.clock: gr.Timer(active=True)}
+        return {
+            **idle(run_id, job),
+            form.progress: "",
+            form.message: "",
+            form.clock: gr.Timer(active=False),
+        }
 
     def offer(
         run_id: str | None, chosen: Sequence[str] | None, *, again: bool = False

@@ -59,10 +59,7 @@ class Shown:
         run_id: str | None,
         known: str | None,
         number: object,
-        system: str | None,
-        metric: str,
-        by: str,
-        which: str,
+        *view: Any,
     ) -> Update:
         """One finished evaluation of the run: the newest, if the page has not heard of it.
 
@@ -70,14 +67,11 @@ class Shown:
             run_id: The run in view.
             known: The newest that the page has heard of.
             number: The evaluation that it shows.
-            system: Which adapter of it is looked at.
-            metric: By which metric.
-            by: How its questions are cut into parts.
-            which: Which rows are shown.
+            view: How it is looked at, as :meth:`pick` takes it.
         """
         run = self.engine.find(run_id)
-        number = number if run and known == _newest(run) else None
-        return self.pick(run_id, number, system, metric, by, which)
+        heard = run is not None and known == _newest(run, list_reports(run.evaluations_dir))
+        return self.pick(run_id, number if heard else None, *view)
 
     def pick(
         self,
@@ -88,11 +82,20 @@ class Shown:
         by: str,
         which: str,
     ) -> Update:
-        """The evaluation that was chosen; the newest, if it is not there."""
+        """The evaluation that was chosen; the newest, if it is not there.
+
+        Args:
+            run_id: The run in view.
+            number: The evaluation.
+            system: Which adapter of it is looked at.
+            metric: By which metric.
+            by: How its questions are cut into parts.
+            which: Which rows are shown.
+        """
         tab = self.tab
         run = self.engine.find(run_id)
-        known = _newest(run) if run else ""
         numbers = list_reports(run.evaluations_dir) if run else []
+        known = _newest(run, numbers) if run else ""
         if number not in numbers:
             number = numbers[-1] if numbers else None
         hidden: Update = {
@@ -200,9 +203,8 @@ class Shown:
         return self._numbers(folder, number, _state(folder, number))
 
 
-def _newest(run: Run) -> str:
-    """Which evaluation of a run is the newest; no other one has this name."""
-    numbers = list_reports(run.evaluations_dir)
+def _newest(run: Run, numbers: list[int]) -> str:
+    """Which of a run's evaluations is the newest; no other one has this name."""
     with suppress(OSError):  # it may have been deleted meanwhile
         if numbers:
             return f"{run.id} {numbers[-1]} {_state(run.evaluations_dir, numbers[-1])}"
