@@ -150,7 +150,7 @@ def collate(rows: Sequence[EncodedExample], pad_id: int) -> Batch:
 
 
 def epoch_batches(
-    lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int
+    lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int, window: int | None = None
 ) -> Iterator[list[int]]:
     """Indices of one epoch's effective batches, of rows of like length, in a seeded order.
 
@@ -162,8 +162,10 @@ def epoch_batches(
         batch_size: Rows of an effective batch.
         seed: The run's seed.
         epoch: Number of the epoch, from 0.
+        window: Number of the part of the epoch, where its rows come in parts.
     """
-    shuffler = random.Random(f"{seed}/{epoch}")
+    part = "" if window is None else f"/{window}"
+    shuffler = random.Random(f"{seed}/{epoch}{part}")
     order = list(range(len(lengths)))
     shuffler.shuffle(order)
     batches: list[list[int]] = []

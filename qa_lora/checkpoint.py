@@ -54,6 +54,10 @@ class Progress:
     """Validations in a row that found nothing better."""
     processes: int = 1
     """How many train together; the effective batch depends on it."""
+    rows_digest: str = ""
+    """Of the rows of a stream that were read so far; nothing where all were there."""
+    epoch_rows: int | None = None
+    """How many rows an epoch has, once a stream is through."""
     learning_rate_scale: float = 1.0
     """Below 1 once the training went back from a loss that was no number."""
 

@@ -14,7 +14,7 @@ from qa_lora.files import replaced_file
 from qa_lora.hub_downloads import commit_of
 from qa_lora.runs import Run
 
-__all__ = ["write_environment"]
+__all__ = ["write_environment", "write_train_rows"]
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "rouge-score")
 
@@ -39,6 +39,22 @@ def write_environment(run: Run, started: Started) -> None:
             "test": started.test_rows,
         },
     }
+    _write(run, values)
+
+
+def write_train_rows(run: Run, train_rows: int) -> None:
+    """Write down how many rows a stream had to train on, once it has ended.
+
+    Raises:
+        OSError: If it cannot be written.
+        ValueError: If what is there is damaged.
+    """
+    values = json.loads((run.path / ENVIRONMENT).read_text("utf-8"))
+    values["rows"]["train"] = train_rows
+    _write(run, values)
+
+
+def _write(run: Run, values: dict[str, Any]) -> None:
     with replaced_file(run.path / ENVIRONMENT) as file:
         file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 

@@ -28,6 +28,7 @@ __all__ = [
     "Scoring",
     "Started",
     "Step",
+    "StreamEnded",
     "from_json",
     "to_json",
 ]
@@ -92,6 +93,16 @@ class Step:
     elapsed_seconds: float
     eta_seconds: float
     peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class StreamEnded:
+    """The last row of a stream was read, and it is known how long the training is."""
+
+    type: ClassVar[str] = "stream_ended"
+    step: int
+    train_rows: int
+    total_steps: int
 
 
 @dataclass(frozen=True)
@@ -231,6 +242,7 @@ Event: TypeAlias = (
     Downloading
     | Started
     | Step
+    | StreamEnded
     | MemoryRanOut
     | Evaluated
     | Probed
@@ -247,8 +259,8 @@ Event: TypeAlias = (
 _TYPES: dict[str, type[Any]] = {
     cls.type: cls
     for cls in (
-        Downloading, Started, Step, MemoryRanOut, Evaluated, Probed, Checkpointed, BackedUp,
-        Recovered, RolledBack, Finished, Failed, Scoring, Scored,
+        Downloading, Started, Step, StreamEnded, MemoryRanOut, Evaluated, Probed, Checkpointed,
+        BackedUp, Recovered, RolledBack, Finished, Failed, Scoring, Scored,
     )
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_lora import event_log
-from qa_lora.events import Evaluated, Finished, Scored, Started, Step, from_json
+from qa_lora.events import Evaluated, Finished, Scored, Started, Step, StreamEnded, from_json
 from qa_lora.runs import EVENTS, Run
 
 __all__ = ["read_log"]
@@ -41,6 +41,8 @@ def read_log(run: Run) -> tuple[dict[str, Any], str]:
                     values = {"total_steps": event.total_steps, "step": event.step}
                     losses = [each for each in losses if each[0] <= event.step]
                     last_step = None
+                case StreamEnded():
+                    values["total_steps"] = event.total_steps
                 case Step():
                     last_step = event
                 case Evaluated() if math.isfinite(event.loss):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from qa_lora.card import adapter_card
 from qa_lora.checkpoint import Progress
 from qa_lora.config import BATCH_TOKENS, TrainConfig
 from qa_lora.continuing import continue_adapter
-from qa_lora.data import DataSplit
+from qa_lora.data import DataSplit, begin
+from qa_lora.data.coming import FIRST_ROWS, Coming
 from qa_lora.data.example import QAExample
 from qa_lora.data.store import pick
 from qa_lora.devices import choose_dtype
@@ -31,22 +32,31 @@ from qa_lora.fetching import base_commit
 from qa_lora.models import LoadedModel, load_base
 from qa_lora.packed import PackedModel, why_not
 from qa_lora.prompts import PromptTemplate
-from qa_lora.session import Session
+from qa_lora.session import Plan, Session
 from qa_lora.token_rows import why_no_rows
 from qa_lora.tracking import check_installed
-from qa_lora.training_rows import TrainingRows
+from qa_lora.training_rows import ComingRows, TrainingRows
 from qa_lora.whitespace import choose_tokenizer
 
 __all__ = ["prepare"]
 
 
-def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
+_AS_THEY_COME = (
+    "Training begins before all rows are read: the held-out questions are among the first "
+    f"{FIRST_ROWS:,} rows of each stream, and how many steps there are is known at its end."
+)
+
+
+def prepare(
+    config: TrainConfig, folder: Path, split: DataSplit, coming: Coming | None = None
+) -> Session:
     """Unpack the config: load, attach, encode, and build what the loop needs.
 
     Args:
         config: The settings.
         folder: The run's folder.
-        split: The rows.
+        split: The rows, of streams the first ones.
+        coming: All rows to train on as they come, where they are not here yet.
 
     Raises:
         ModelError: If the model cannot be loaded or the LoRA targets match nothing.
@@ -94,20 +104,34 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
     if config.overlong == "drop":
         train, validation = (_whole(rows, tokenizer, encoding) for rows in (train, validation))
     validation = validation[: config.validation_rows]
-    train_rows = TrainingRows(train, partial(encode, tokenizer=tokenizer, **encoding))
+    encoded = partial(encode, tokenizer=tokenizer, **encoding)
+    train_rows = TrainingRows(train, encoded)
+    coming_rows = None
+    if coming is not None:
+        fits = partial(_fitting, tokenizer=tokenizer, encoding=encoding)
+        coming_rows = _from_begin(
+            config,
+            coming,
+            partial(ComingRows, encode=encoded, fits=fits if config.overlong == "drop" else None),
+        )
     if shards == "FSDP":
         sharding.shard(model, accelerator.device)
     # Masks in the base model are not drawn over packed rows; they would cost most of the gain.
     plain = config.base_dropout or config.gradient_checkpointing or shards
     packed = PackedModel(model) if not plain and why_not(model) is None else None
     optimizer = _optimizer(model, config)
-    effective = config.effective_batch_size * distributed.count()
-    steps_per_epoch = math.ceil(len(train_rows) / effective)
-    total_steps = config.max_steps or max(1, math.ceil(config.epochs * steps_per_epoch))
-    warmup = round(config.warmup_ratio * total_steps)
+    plan = Plan(
+        rows=coming.expected if coming is not None else len(train_rows),
+        effective_batch_size=config.effective_batch_size * distributed.count(),
+        epochs=config.epochs,
+        max_steps=config.max_steps,
+    )
+    warmup = round(config.warmup_ratio * plan.total_steps)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: rate_share(step, schedule=config.schedule, warmup=warmup, total=total_steps),
+        lambda step: rate_share(
+            step, schedule=config.schedule, warmup=warmup, total=plan.total_steps
+        ),
     )
     if distributed.index():
         # The first process goes on as if it were alone; the others drop out other things than it.
@@ -123,7 +147,9 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         dtype=dtype,
         optimizer=optimizer,
         scheduler=scheduler,
+        plan=plan,
         train_rows=train_rows,
+        coming=coming_rows,
         validation_rows=encode(validation, tokenizer, **encoding),
         probes=[
             *(QAExample(id="", question=text, answer="") for text in config.probe_questions),
@@ -135,8 +161,6 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         batch_size=config.batch_size,
         batch_tokens=config.batch_tokens
         or BATCH_TOKENS["cpu" if accelerator.device.type == "cpu" else "gpu"],
-        effective_batch_size=effective,
-        total_steps=total_steps,
         max_grad_norm=config.max_grad_norm or math.inf,
         label_smoothing=config.label_smoothing,
         base_dropout=config.base_dropout,
@@ -150,7 +174,7 @@ def prepare(config: TrainConfig, folder: Path, split: DataSplit) -> Session:
         card=adapter_card(config),
         shards=shards,
         goes_on=bool(config.init_adapter),
-        notice=notice,
+        notice=" ".join(filter(None, (notice, _AS_THEY_COME if coming else ""))),
         progress=Progress(processes=distributed.count()),
     )
 
@@ -159,13 +183,36 @@ def _whole(
     examples: Sequence[QAExample], tokenizer: PreTrainedTokenizerBase, encoding: dict[str, Any]
 ) -> Sequence[QAExample]:
     """The examples of which nothing would be cut."""
-    kept = pick(examples, fitting(examples, tokenizer, **encoding))
+    kept = _fitting(examples, tokenizer=tokenizer, encoding=encoding)
     if not kept:
         raise DataError(
             "No row is short enough: every prompt or answer of a side would be cut.",
             "Raise max_source_tokens or max_target_tokens, or set overlong to cut.",
         )
     return kept
+
+
+def _fitting(
+    examples: Sequence[QAExample],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    encoding: dict[str, Any],
+) -> Sequence[QAExample]:
+    return pick(examples, fitting(examples, tokenizer, **encoding))
+
+
+def _from_begin(
+    config: TrainConfig, coming: Coming, rows: Callable[[Coming], ComingRows]
+) -> Callable[[], ComingRows]:
+    """What gives the rows of streams from their begin: first those that are open, later anew."""
+    opened = [coming]
+
+    def make() -> ComingRows:
+        again = opened.pop() if opened else begin(config)[1]
+        assert again is not None  # what was a stream is one
+        return rows(again)
+
+    return make
 
 
 def _with_adapter(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
@@ -18,12 +18,34 @@ from qa_lora import sharding
 from qa_lora.batching import EncodedExample, epoch_batches
 from qa_lora.checkpoint import Progress
 from qa_lora.data.example import QAExample
+from qa_lora.errors import DataError
 from qa_lora.packed import PackedModel
 from qa_lora.prompts import PromptTemplate
 from qa_lora.sharding import whole
-from qa_lora.training_rows import TrainingRows
+from qa_lora.training_rows import ComingRows, TrainingRows
 
-__all__ = ["Session"]
+__all__ = ["Plan", "Session"]
+
+
+@dataclass
+class Plan:
+    """How long a training is."""
+
+    rows: int
+    """Of an epoch; of a stream, about so many until its last row is read."""
+    effective_batch_size: int
+    """Rows of an optimizer step on all processes."""
+    epochs: float
+    max_steps: int | None
+    """Decides instead of the epochs where it is set."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.rows / self.effective_batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.max_steps or max(1, math.ceil(self.epochs * self.steps_per_epoch))
 
 
 @dataclass
@@ -42,7 +64,9 @@ class Session:
     dtype: torch.dtype
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
+    plan: Plan
     train_rows: TrainingRows
+    """All rows to train on; of a stream, the first ones until all are read."""
     validation_rows: list[EncodedExample]
     probes: Sequence[QAExample]
     test_rows: int
@@ -53,9 +77,6 @@ class Session:
     """Most rows of a micro-batch on one process, if memory suffices."""
     batch_tokens: int
     """Most real tokens of a micro-batch of several rows, if memory suffices."""
-    effective_batch_size: int
-    """Rows of an optimizer step on all processes."""
-    total_steps: int
     max_grad_norm: float
     """Infinite where gradients are left as they are."""
     label_smoothing: float
@@ -76,6 +97,10 @@ class Session:
     """How each process holds a part of every weight, if it does; see sharding.py."""
     notice: str = ""
     """What the reader should know about the settings."""
+    coming: Callable[[], ComingRows] | None = None
+    """Gives the rows of a stream, from its begin."""
+    all_read: bool = False
+    """Whether the rows of a stream are all in `train_rows`."""
     progress: Progress = field(default_factory=Progress)
     best: dict[str, torch.Tensor] | None = None
     last_learning_rate: float = 0.0
@@ -116,22 +141,60 @@ class Session:
         return 0 < self.patience <= self.progress.evaluations_without_improvement
 
     @property
-    def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.train_rows) / self.effective_batch_size)
+    def effective_batch_size(self) -> int:
+        """Rows of an optimizer step on all processes."""
+        return self.plan.effective_batch_size
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the training; of a stream, about so many until its last row is read."""
+        return self.plan.total_steps
 
     def remaining_batches(self) -> Iterator[tuple[float, list[EncodedExample]]]:
-        """The rows of each step still to do, and the epoch at that step's end."""
-        first = self.progress.step // self.steps_per_epoch
+        """The rows of each step still to do, and the epoch at that step's end.
+
+        Raises:
+            DataError: If a stream ends in a fault, or gives other rows than before.
+        """
+        is_first = not self.all_read or self.progress.step < self.plan.steps_per_epoch
+        if self.coming is not None and is_first:
+            yield from self._first_epoch(self.coming())
+        steps = range(self.progress.step + 1, self.total_steps + 1)
+        if not steps:
+            return
+        each_epoch = self.plan.steps_per_epoch
+        first = self.progress.step // each_epoch
         lengths = self.train_rows.lengths
         endless = chain.from_iterable(
             epoch_batches(lengths, self.effective_batch_size, seed=self.seed, epoch=epoch)
             for epoch in range(first, first + self.total_steps + 1)
         )
-        done = self.progress.step - first * self.steps_per_epoch
-        steps = range(self.progress.step + 1, self.total_steps + 1)
+        done = self.progress.step - first * each_epoch
         batches = islice(endless, done, done + len(steps))
         for step, rows in zip(steps, self.train_rows.batches(batches), strict=True):
-            yield step / self.steps_per_epoch, rows
+            yield step / each_epoch, rows
+
+    def _first_epoch(self, coming: ComingRows) -> Iterator[tuple[float, list[EncodedExample]]]:
+        """The steps still to do of the epoch in which the rows of a stream come."""
+        done, seen = self.progress.step, self.progress.rows_digest
+        batches = coming.first_epoch(self.effective_batch_size, seed=self.seed, skip=done)
+        for step, batch in enumerate(batches, 1):
+            self.progress.rows_digest = batch.digest
+            is_end = batch.epoch_rows is not None
+            if batch.epoch_rows is not None:
+                self.progress.epoch_rows = self.plan.rows = batch.epoch_rows
+                self.train_rows, self.all_read = coming.whole(), True
+            elif self.plan.epochs >= 1 and step >= self.plan.steps_per_epoch:
+                self.plan.rows += self.effective_batch_size  # more rows than was to be expected
+            if (step == done or (step < done and is_end)) and batch.digest != seen:
+                raise DataError(
+                    "The stream gives other rows than when this run began.",
+                    "Name the revision that it began with, or train anew.",
+                )
+            if step > done:
+                yield min(1.0, step / self.plan.steps_per_epoch), batch.rows
+            if step >= self.total_steps:
+                return
 
     def trainable_weights(self) -> dict[str, torch.Tensor]:
         """A copy of the weights that are trained, on the CPU."""

@@ -31,6 +31,7 @@ from qa_lora.events import (
     Scoring,
     Started,
     Step,
+    StreamEnded,
 )
 from qa_lora.report import LABELS, Report, beside, headline
 from qa_lora.report.verdict import verdict
@@ -218,6 +219,13 @@ class Training:
                     event.step,
                     self._total,
                     f"loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tokens/s",
+                )
+            case StreamEnded():
+                self._total = event.total_steps
+                say(
+                    f"step {event.step}: the stream has ended; {event.train_rows:,} rows to train "
+                    f"on, {event.total_steps:,} steps in all",
+                    quiet=self._quiet,
                 )
             case MemoryRanOut():
                 say(

@@ -16,7 +16,7 @@ import torch
 from qa_lora import checkpoint, distributed
 from qa_lora.adapters import count_parameters
 from qa_lora.config import TrainConfig
-from qa_lora.data import load_split
+from qa_lora.data import begin
 from qa_lora.devices import device_name, peak_memory_bytes
 from qa_lora.errors import NonFiniteLossError, RunError
 from qa_lora.events import (
@@ -28,6 +28,7 @@ from qa_lora.events import (
     RolledBack,
     Started,
     Step,
+    StreamEnded,
 )
 from qa_lora.fetching import base_commit, fetch_base
 from qa_lora.gradient_sync import copy_from_first
@@ -75,13 +76,13 @@ def train(
         QALoRAError: If data or model cannot be used, the loss is no longer a number, or the disk
             is full. What was saved before is intact.
     """
-    split = distributed.together(lambda: load_split(config))
+    split, coming = distributed.together(lambda: begin(config))
     step = _checkpointed_step(folder) if resume else 0
     commit = base_commit(folder)
     if not (yield from fetch_base(config.model, should_stop, commit=commit, step=step)):
         yield Finished(step, "stopped", None, None, 0.0, 0.0)
         return
-    run = distributed.together(lambda: prepare(config, folder, split))
+    run = distributed.together(lambda: prepare(config, folder, split, coming))
     if not run.adapter_sharded:
         copy_from_first(run.trainable)
     if resume:
@@ -109,7 +110,7 @@ def _story(
         total_steps=run.total_steps,
         trainable_parameters=trainable,
         all_parameters=everything,
-        train_rows=len(run.train_rows),
+        train_rows=run.plan.rows,
         validation_rows=len(run.validation_rows),
         test_rows=run.test_rows,
         test_fingerprint=run.test_fingerprint,
@@ -180,7 +181,11 @@ def _steps(
         yield from probe(run)
 
     speed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
+    epoch_rows = progress.epoch_rows
     for epoch, rows in run.remaining_batches():
+        if progress.epoch_rows is not None and epoch_rows is None:
+            epoch_rows = progress.epoch_rows
+            yield StreamEnded(progress.step, epoch_rows, run.total_steps)
         step_start = time.monotonic()
         halvings = progress.halvings
         loss, grad_norm, tokens = optimizer_step(run, rows)
@@ -261,6 +266,7 @@ def _load_checkpoint(run: Session) -> None:
             scheduler=run.scheduler,
         )
     )
+    run.plan.rows = run.progress.epoch_rows or run.plan.rows
     # A stop may have kept an adapter that the uninterrupted run never looked at, and a kill may
     # have come between checkpoint and adapter.
     if run.best is not None and run.keep == "best":

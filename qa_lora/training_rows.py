@@ -1,16 +1,23 @@
-"""The rows to train on, as token ids: made at once when few, shortly before use when many."""
+"""The rows to train on, as token ids: made at once when few, shortly before use when many.
+
+:class:`TrainingRows` are all here; :class:`ComingRows` are still on their way in the first epoch.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain, islice
 
-from qa_lora.batching import EncodedExample
+from qa_lora import distributed
+from qa_lora.batching import BUCKET_BATCHES, EncodedExample, epoch_batches
 from qa_lora.data.example import QAExample
-from qa_lora.data.store import IN_MEMORY, read_many, text_lengths
+from qa_lora.data.grouping import content_of
+from qa_lora.data.store import IN_MEMORY, Collection, read_many, text_lengths
 
-__all__ = ["TrainingRows"]
+__all__ = ["ComingBatch", "ComingRows", "TrainingRows"]
 
 BATCHES_AHEAD = 8
 """So many effective batches are tokenised together, by a thread, while others are trained on."""
@@ -82,3 +89,115 @@ class TrainingRows:
     def _chunk(self, batches: Sequence[Sequence[int]]) -> list[list[EncodedExample]]:
         rows = iter(self.many(list(chain.from_iterable(batches))))
         return [list(islice(rows, len(batch))) for batch in batches]
+
+
+@dataclass(frozen=True)
+class ComingBatch:
+    """One effective batch of the first epoch."""
+
+    rows: list[EncodedExample]
+    """Empty in a window that nobody trains on any more."""
+    digest: str
+    """Of all rows that were read for it and before it."""
+    epoch_rows: int | None
+    """How many rows the epoch has, if it ends with this batch."""
+
+
+class ComingRows:
+    """Rows that come one after the other; in the first epoch they are trained on as they come.
+
+    They are mixed within windows, each of as many rows as are sorted by length together, while a
+    thread reads the next window. What was read is kept for the epochs that follow.
+    """
+
+    def __init__(
+        self,
+        examples: Iterable[QAExample],
+        encode: Callable[[Sequence[QAExample]], list[EncodedExample]],
+        fits: Callable[[Sequence[QAExample]], Sequence[QAExample]] | None = None,
+    ) -> None:
+        """Rows to train on.
+
+        Args:
+            examples: Read by another thread.
+            encode: Makes token ids of some of them; called by another thread.
+            fits: Leaves out those that are not to be trained on, if there can be such; called by
+                another thread.
+        """
+        self._examples = iter(examples)
+        self._encode = encode
+        self._fits = fits
+        self._collection = Collection()
+        self._digest = hashlib.sha256()
+        self._closing = False
+
+    def first_epoch(self, batch_size: int, *, seed: int, skip: int = 0) -> Iterator[ComingBatch]:
+        """The batches of the first epoch; to be asked for once.
+
+        Args:
+            batch_size: Rows of an effective batch.
+            seed: The run's seed.
+            skip: So many batches were trained on before: windows of such alone are only read.
+
+        Raises:
+            DataError: If the rows cannot be read any further, on all processes.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="read")
+
+        def following(number: int) -> Future[_Window]:
+            encoded = (number + 1) * BUCKET_BATCHES > skip
+            return thread.submit(self._window, batch_size, encoded=encoded)
+
+        try:
+            number = count = 0
+            window = distributed.together(following(number).result)
+            while window.lengths:
+                number += 1
+                count += len(window.lengths)
+                coming = following(number)
+                *batches, last = (
+                    [window.encoded[i] for i in batch] if window.encoded else []
+                    for batch in epoch_batches(
+                        window.lengths, batch_size, seed=seed, epoch=0, window=number
+                    )
+                )
+                for rows in batches:
+                    yield ComingBatch(rows, window.digest, None)
+                digest = window.digest
+                # Whoever trains must know that a batch is the last one before it is done.
+                window = distributed.together(coming.result)
+                yield ComingBatch(last, digest, None if window.lengths else count)
+        finally:
+            self._closing = True
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    def whole(self) -> TrainingRows:
+        """All rows, once the first epoch is through."""
+        return TrainingRows(self._collection.close(), self._encode)
+
+    def _window(self, batch_size: int, *, encoded: bool) -> _Window:
+        """Read the next rows; none are left at the end."""
+        examples: list[QAExample] = []
+        wanted = batch_size * BUCKET_BATCHES
+        while len(examples) < wanted and not self._closing:
+            some = list(islice(self._examples, wanted - len(examples)))
+            if not some:
+                break
+            examples += self._fits(some) if self._fits else some
+        for example in examples:
+            self._collection.add(example)
+            self._digest.update(content_of(example).encode())
+        rows = self._encode(examples) if encoded and examples else []
+        lengths = [row.tokens for row in rows] or [0] * len(examples)
+        return _Window(rows, lengths, self._digest.hexdigest()[:16])
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Rows that are mixed with each other."""
+
+    encoded: list[EncodedExample]
+    """Empty if nobody trains on them any more."""
+    lengths: list[int]
+    """Tokens of each row."""
+    digest: str

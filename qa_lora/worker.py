@@ -17,7 +17,7 @@ from pathlib import Path
 from qa_lora import distributed, event_log, runs, turns
 from qa_lora.backup.keeper import Keeper
 from qa_lora.config import TrainConfig
-from qa_lora.environment import write_environment
+from qa_lora.environment import write_environment, write_train_rows
 from qa_lora.errors import QALoRAError, TrainingError, first_line
 from qa_lora.events import (
     BackedUp,
@@ -29,6 +29,7 @@ from qa_lora.events import (
     Scored,
     Scoring,
     Started,
+    StreamEnded,
 )
 from qa_lora.interrupts import Signals
 from qa_lora.recovery import rewind
@@ -156,6 +157,8 @@ def _write(run: Run, event: Event) -> None:
         event_log.truncate(run.events_path, event.step)
     if isinstance(event, Started):
         write_environment(run, event)
+    if isinstance(event, StreamEnded):
+        write_train_rows(run, event.train_rows)
     event_log.append(run.events_path, event)
 
 

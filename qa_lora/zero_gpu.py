@@ -195,7 +195,7 @@ def _gather(run: Run) -> bool:
             stopped = Finished(step, "stopped", None, None, 0.0, 0.0)
             event_log.append(run.events_path, stopped)
             return False
-        load_split(config)
+        load_split(config, whole=False)
     except QALoRAError as error:
         event_log.append(run.events_path, Failed(step, error.message, error.hint))
         return False

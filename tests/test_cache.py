@@ -33,9 +33,9 @@ def times_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     times: list[int] = []
     read = rows._read_and_split
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **named: Any) -> Any:
         times.append(1)
-        return read(*arguments)
+        return read(*arguments, **named)
 
     monkeypatch.setattr(rows, "_read_and_split", counted)
     return times
@@ -317,9 +317,9 @@ from qa_lora.data import cache, load_split, rows, store
 store.collect.__kwdefaults__ = {"in_memory": 3}
 cache.WORTH_BYTES = 1
 read = rows._read_and_split
-def told(*arguments):
+def told(*arguments, **named):
     print("read")
-    return read(*arguments)
+    return read(*arguments, **named)
 rows._read_and_split = told
 print(load_split(TrainConfig(data=sys.argv[1])).fingerprint)
 """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.checksums import digest_of
 from qa_lora.config import SOURCES, TrainConfig
 from qa_lora.errors import DataError, RunError
-from qa_lora.events import Evaluated, Finished, Started, Step
+from qa_lora.events import Evaluated, Finished, Started, Step, StreamEnded
 
 if TYPE_CHECKING:
     from qa_lora.report import Report
@@ -86,6 +86,8 @@ def gather(run: Run) -> CardFacts:
     for event in run.events():
         if isinstance(event, Started):
             started, finished = event, None
+        elif isinstance(event, StreamEnded) and started is not None:
+            started = replace(started, train_rows=event.train_rows, total_steps=event.total_steps)
         elif isinstance(event, Finished):
             finished = event
         elif isinstance(event, Step):
@@ -116,7 +118,7 @@ def sources_of(config: TrainConfig) -> tuple[DataSource, ...]:
 
 
 def _sources(text: str, use: str) -> tuple[DataSource, ...]:
-    from qa_lora.data.rows import licence_of
+    from qa_lora.data.opened import licence_of
     from qa_lora.data.sources import parse, without_folders
 
     found = []

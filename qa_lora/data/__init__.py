@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from qa_lora.data.columns import ColumnMap, ColumnsError, find_columns
     from qa_lora.data.example import QAExample, normalise_question, question_key
     from qa_lora.data.report import DataReport
-    from qa_lora.data.rows import Dropped, LoadedData, SourceRead, load, load_and_split, load_split
+    from qa_lora.data.rows import (
+        Dropped,
+        LoadedData,
+        SourceRead,
+        begin,
+        load,
+        load_and_split,
+        load_split,
+    )
     from qa_lora.data.sources import UPLOAD_LIMIT_BYTES
     from qa_lora.data.split import (
         DataSplit,
@@ -30,7 +38,10 @@ _HOME = {
     "columns": ("ColumnMap", "ColumnsError", "find_columns"),
     "example": ("QAExample", "normalise_question", "question_key"),
     "report": ("DataReport",),
-    "rows": ("Dropped", "LoadedData", "SourceRead", "load", "load_and_split", "load_split"),
+    "rows": (
+        *("Dropped", "LoadedData", "SourceRead"),
+        *("begin", "load", "load_and_split", "load_split"),
+    ),
     "sources": ("UPLOAD_LIMIT_BYTES",),
     "split": (
         *("DataSplit", "Overlap", "Overlaps", "Removed"),
@@ -52,6 +63,7 @@ __all__ = [
     "QAExample",
     "Removed",
     "SourceRead",
+    "begin",
     "check",
     "find_columns",
     "fingerprint",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Numbers = npt.NDArray[np.int64]
 
-__all__ = ["Questions", "content_of"]
+__all__ = ["Questions", "content_of", "start_key"]
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ class Questions:
         pairs = []
         begun: dict[bytes, int] = {}
         for at, example in enumerate(_read(examples, rows) if self.has_turns else ()):
-            start = example.history[0][0] if example.history else example.question
-            first = begun.setdefault(_digest(question_key(start, example.context)), at)
+            first = begun.setdefault(_digest(start_key(example)), at)
             if first != at:
                 pairs.append((first, at))
         first_second = np.array(pairs, np.int64).reshape(-1, 2)
@@ -155,6 +154,12 @@ def _read(examples: Sequence[QAExample], rows: Numbers) -> Iterator[QAExample]:
 def _beside(example: QAExample) -> str:
     """What belongs to a question beside itself."""
     return "\n".join([example.context, *(turn for pair in example.history for turn in pair)])
+
+
+def start_key(example: QAExample) -> str:
+    """What all turns of a chat have in common: the key of the question that it begins with."""
+    start = example.history[0][0] if example.history else example.question
+    return question_key(start, example.context)
 
 
 def content_of(example: QAExample) -> str:

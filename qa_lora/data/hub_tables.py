@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,13 @@ def _table(source: Source, data: Any, name: str) -> Table:
             raise _cannot_load(source, error) from None
 
     columns = data.column_names
-    if columns is None:  # a stream whose columns only its rows tell
-        columns = next(rows(), {})
-    return Table(name, tuple(columns), rows)
+    if columns is not None:
+        return Table(name, tuple(columns), rows)
+    # A stream whose columns only its rows tell; what was read for them is not read again.
+    begun = rows()
+    first = list(islice(begun, 1))
+    opened = [chain(first, begun)]
+    return Table(name, tuple(first[0] if first else ()), lambda: opened.pop() if opened else rows())
 
 
 def _length(data: Any) -> int | None:

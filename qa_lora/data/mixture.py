@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from qa_lora.data.example import QAExample, question_key
 
-__all__ = ["weighted"]
+__all__ = ["times", "weighted"]
+
+_DRAWS = 1 << 64
 
 
 def weighted(
@@ -16,6 +18,7 @@ def weighted(
     origins: Sequence[str],
     weights: Mapping[str, float],
     seed: int,
+    streams: Container[str] = (),
 ) -> Sequence[int]:
     """Draw training examples by the weights of their sources.
 
@@ -28,11 +31,17 @@ def weighted(
         origins: The source of each.
         weights: Weight of each source; one that is not named has 1.
         seed: Another seed, other questions.
+        streams: Sources of which :func:`times` says for each question by itself how often it comes,
+            as for rows that are not here yet.
 
     Returns:
         Indices into `examples`, in their order; repeats stand side by side.
     """
-    shares = {origin: weight % 1 for origin, weight in weights.items() if weight % 1}
+    shares = {
+        origin: weight % 1
+        for origin, weight in weights.items()
+        if weight % 1 and origin not in streams
+    }
     keys: dict[str, set[int]] = {origin: set() for origin in shares}
     draws = array("Q", bytes(8 * len(origins)))
     if shares:  # else no text is read
@@ -48,11 +57,26 @@ def weighted(
         last[origin] = sorted(drawn)[count - 1] if drawn and count else -1
     found = array("q")
     for index, origin in enumerate(origins):
-        times = int(weights.get(origin, 1))
-        if origin in last and draws[index] <= last[origin]:
-            times += 1
-        found.extend([index] * times)
+        weight = weights.get(origin, 1)
+        often = int(weight)
+        if origin in streams and weight % 1:
+            often = times(examples[index], weight, seed)
+        elif origin in last and draws[index] <= last[origin]:
+            often += 1
+        found.extend([index] * often)
     return found
+
+
+def times(example: QAExample, weight: float, seed: int) -> int:
+    """How often an example of a stream comes in training: its weight, on average.
+
+    Args:
+        example: One of the stream.
+        weight: Of its source.
+        seed: Another seed, other questions.
+    """
+    share = weight % 1
+    return int(weight) + (share > 0 and _draw(example, seed) < share * _DRAWS)
 
 
 def _draw(example: QAExample, seed: int) -> int:

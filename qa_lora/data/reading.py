@@ -123,6 +123,8 @@ class SourceRead:
     columns: ColumnMap | None = None
     """Of its first file."""
     column_names: tuple[str, ...] = ()
+    comes_later: bool = False
+    """Whether it is a stream of which rows come while a training goes on."""
     rows_read: int = 0
     rows_in_source: int = 0
     examples: int = 0
@@ -179,15 +181,18 @@ class Reading:
                     list(have),
                 )
 
-    def examples(
+    def by_row(
         self, source: SourceRead, parts: Sequence[Part], numbers: Iterator[int]
-    ) -> Iterator[QAExample]:
-        """Read a source.
+    ) -> Iterator[list[QAExample]]:
+        """Read a source a row at a time.
 
         Args:
             source: What is told of it; filled meanwhile.
             parts: Its parts.
             numbers: The rows to use: 0-based, rising, counted over all parts.
+
+        Yields:
+            For each row that is used its examples: one or several, none if it is dropped.
         """
         source.rows_in_source = sum(part.rows or 0 for part in parts)
         form: Form | None = None
@@ -203,19 +208,24 @@ class Reading:
             if part.rows is not None and wanted >= start + part.rows:
                 start += part.rows
                 continue
+            # Read once: the first rows of a stream need not come twice over the network.
+            rows = part.table.rows()
+            head = list(islice(rows, HEAD_ROWS))
             if form is None or part.table.columns != columns:
-                form, columns = self._recognise(part), part.table.columns
+                form, columns = self._recognise(part, head), part.table.columns
             if source.columns is None:
                 source.form, source.columns = form.name, form.columns
             source.column_names = tuple(dict.fromkeys((*source.column_names, *columns)))
             sides = _Sides(form, part, source, file)
+            rows = chain(head, rows)
+            del head  # long texts are not kept until the last row
             number = 0
-            for number, row in enumerate(part.table.rows(), 1):
+            for number, row in enumerate(rows, 1):
                 if wanted != start + number - 1:
                     continue
                 wanted = next(numbers, None)
                 source.rows_read += 1
-                yield from self._of_row(row, number, form, source, file, sides.of(row, number))
+                yield list(self._of_row(row, number, form, source, file, sides.of(row, number)))
                 if wanted is None:
                     break
             sides.check()
@@ -225,9 +235,8 @@ class Reading:
         if source.columns is not None and not split_column:
             source.columns = dataclasses.replace(source.columns, split=None)
 
-    def _recognise(self, part: Part) -> Form:
+    def _recognise(self, part: Part, head: Sequence[Row]) -> Form:
         table = part.table
-        head = list(islice(table.rows(), HEAD_ROWS))
         named = {
             role: name if not self.several or name in table.columns else None
             for role, name in self.named.items()

@@ -26,6 +26,7 @@ __all__ = [
     "Overlap",
     "Overlaps",
     "Removed",
+    "cut",
     "fingerprint",
     "overlaps",
     "split_examples",
@@ -146,7 +147,7 @@ def split_examples(
         if near_duplicates is not None:
             near = rows.near(examples, rows.first_rows[in_training], near_duplicates)
             limit = max(SMALL_CLUSTER, min(wanted.values()) // 2)
-            units, notes = _cut(len(in_training), near.and_(pairs), near_duplicates, limit)
+            units, notes = cut(len(in_training), near.and_(pairs), near_duplicates, limit)
         elif len(pairs):
             units = np.array(clusters(len(in_training), pairs), np.int64)
         different = len(np.unique(units))
@@ -264,7 +265,7 @@ def _wanted(questions: int, fractions: dict[str, float]) -> dict[str, int]:
     return sizes
 
 
-def _cut(count: int, pairs: NearPairs, threshold: float, limit: int) -> tuple[Numbers, list[str]]:
+def cut(count: int, pairs: NearPairs, threshold: float, limit: int) -> tuple[Numbers, list[str]]:
     """For each question the first one of its cluster, and what there is to say about it.
 
     Near is not transitive: over many steps a chain can join what has nothing in common, and one

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,8 +16,18 @@ from qa_lora.data.example import QAExample
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from datasets.arrow_writer import ArrowWriter
 
-__all__ = ["CHUNK", "IN_MEMORY", "StoredExamples", "collect", "pick", "read_many", "text_lengths"]
+__all__ = [
+    "CHUNK",
+    "IN_MEMORY",
+    "Collection",
+    "StoredExamples",
+    "collect",
+    "pick",
+    "read_many",
+    "text_lengths",
+]
 
 IN_MEMORY = 20_000
 """Up to so many examples stay Python objects, which are quicker to use."""
@@ -25,6 +35,7 @@ IN_MEMORY = 20_000
 CHUNK = 10_000
 """Rows that are Python objects at a time, on the way to the disk and back."""
 
+_FILE = "examples.arrow"
 _COLUMNS = [field.name for field in dataclasses.fields(QAExample)]
 
 
@@ -126,6 +137,69 @@ class StoredExamples(Sequence[QAExample]):
         return np.concatenate(lengths).astype(np.int64)[self._order]
 
 
+class Collection:
+    """Examples that come one after the other; more than a few go to a temporary Arrow file.
+
+    All columns of the file hold text. Earlier turns and facts are JSON, or nothing where there are
+    none.
+    """
+
+    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+        """An empty one.
+
+        Args:
+            in_memory: Up to so many stay Python objects. The file is gone with the process.
+        """
+        self._in_memory = in_memory
+        self._waiting: list[QAExample] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._writer: ArrowWriter | None = None
+
+    def add(self, example: QAExample) -> None:
+        """Add one at the end.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        self._waiting.append(example)
+        if len(self._waiting) > (self._in_memory if self._writer is None else CHUNK):
+            self._write()
+
+    def close(self) -> Sequence[QAExample]:
+        """All of them: a tuple, or :class:`StoredExamples`.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        if self._writer is None or self._folder is None:
+            return tuple(self._waiting)
+        import datasets
+
+        self._write()
+        self._writer.finalize()
+        # Mapped pages stay readable after the name is gone; where the system keeps files that are
+        # in use, the folder is left to the system's own cleaning.
+        with self._folder as folder:
+            return StoredExamples(datasets.Dataset.from_file(str(Path(folder) / _FILE)))
+
+    def _write(self) -> None:
+        """Write what waits."""
+        import pyarrow as pa
+        from datasets.arrow_writer import ArrowWriter
+
+        schema = pa.schema([(name, pa.large_string()) for name in _COLUMNS])
+        if self._writer is None:
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="qa-lora-", ignore_cleanup_errors=True
+            )
+            self._writer = ArrowWriter(path=str(Path(self._folder.name) / _FILE), schema=schema)
+        for start in range(0, len(self._waiting), CHUNK):
+            columns = zip(*map(_texts, self._waiting[start : start + CHUNK]), strict=True)
+            arrays = [pa.array(column, pa.large_string()) for column in columns]
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema), CHUNK)
+        self._waiting.clear()
+
+
 def collect(examples: Iterable[QAExample], *, in_memory: int = IN_MEMORY) -> Sequence[QAExample]:
     """Keep examples: a few as a tuple, many as :class:`StoredExamples`.
 
@@ -136,11 +210,10 @@ def collect(examples: Iterable[QAExample], *, in_memory: int = IN_MEMORY) -> Seq
     Raises:
         OSError: If the disk is full.
     """
-    stream = iter(examples)
-    first = list(islice(stream, in_memory + 1))
-    if len(first) <= in_memory:
-        return tuple(first)
-    return StoredExamples(_written(chain(first, stream)))
+    collection = Collection(in_memory)
+    for example in examples:
+        collection.add(example)
+    return collection.close()
 
 
 def pick(examples: Sequence[QAExample], indices: Sequence[int]) -> Sequence[QAExample]:
@@ -162,29 +235,6 @@ def text_lengths(examples: Sequence[QAExample]) -> np.ndarray:
         return examples.text_lengths()
     rows = ((e.question, e.context, e.answer, *chain(*e.history)) for e in examples)
     return np.array([sum(map(len, texts)) for texts in rows], dtype=np.int64)
-
-
-def _written(examples: Iterator[QAExample]) -> Dataset:
-    """The examples in a temporary Arrow file, mapped into memory.
-
-    All columns hold text. Earlier turns and facts are JSON, or nothing where there are none.
-    """
-    import datasets
-    import pyarrow as pa
-    from datasets.arrow_writer import ArrowWriter
-
-    schema = pa.schema([(name, pa.large_string()) for name in _COLUMNS])
-    with tempfile.TemporaryDirectory(prefix="qa-lora-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "examples.arrow"
-        with ArrowWriter(path=str(path), schema=schema) as writer:
-            while chunk := list(islice(examples, CHUNK)):
-                columns = zip(*map(_texts, chunk), strict=True)
-                arrays = [pa.array(column, pa.large_string()) for column in columns]
-                writer.write_table(pa.Table.from_arrays(arrays, schema=schema), CHUNK)
-            writer.finalize()
-        # Mapped pages stay readable after the name is gone; where the system keeps files that are
-        # in use, the folder is left to the system's own cleaning.
-        return datasets.Dataset.from_file(str(path))
 
 
 def _texts(example: QAExample) -> tuple[str, ...]:

@@ -120,8 +120,9 @@ def find_questions(
 
 
 def _of_split(config: TrainConfig, split: str) -> Asked:
-    loaded, whole = load_and_split(config)
-    sides = with_weights(loaded, whole, config.seed)
+    # Of a stream, none of the later rows is held out.
+    loaded, once = load_and_split(config, whole=split == "train")
+    sides = with_weights(loaded, once, config.seed)
     examples = {"train": sides.train, "validation": sides.validation, "test": sides.test}[split]
     return Asked(_group(examples, _sources(loaded)), split, config.data, sides.fingerprint)
 

@@ -310,7 +310,7 @@ class Engine:
         )
 
     def split(self, run: runs.Run) -> DataSplit:
-        """The run's questions, split as they were for its training.
+        """The run's questions, split as they were for its training; of a stream, the first ones.
 
         Raises:
             QALoRAError: If the data cannot be read any more.
@@ -319,7 +319,7 @@ class Engine:
         if split is None:
             from qa_lora.data import load_split
 
-            split = load_split(run.config())
+            split = load_split(run.config(), whole=False)
             if len(self._splits) >= 4:
                 self._splits.clear()
             self._splits[run.id] = split  # which another page may clear at once

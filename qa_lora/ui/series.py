@@ -95,6 +95,11 @@ class Progress:
             self.downloading, self.finished, self.failed = event, None, None
         elif isinstance(event, ev.Started):
             self._go_on_from(event)
+        elif isinstance(event, ev.StreamEnded):
+            if self.started is not None:
+                self.started = replace(
+                    self.started, train_rows=event.train_rows, total_steps=event.total_steps
+                )
         elif isinstance(event, ev.Probed):
             self.first_probes = self.first_probes or event
             self.last_probes = event
