@@ -97,7 +97,8 @@ class TrainConfig(BaseModel):
     streaming: bool = knob(
         False,
         "Data",
-        "Read Hub data sets as a stream, their first rows only; needs max_rows or rows=.",
+        "Read Hub data sets as a stream, their first rows only, while training goes on; needs "
+        "max_rows or rows=.",
     )
     validation_data: str | None = knob(
         None,
