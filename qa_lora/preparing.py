@@ -23,7 +23,7 @@ from qa_lora.checkpoint import Progress
 from qa_lora.config import BATCH_TOKENS, TrainConfig
 from qa_lora.continuing import continue_adapter
 from qa_lora.data import DataSplit, begin
-from qa_lora.data.coming import FIRST_ROWS, Coming
+from qa_lora.data.coming import FROM_FIRST_ROWS, Coming
 from qa_lora.data.example import QAExample
 from qa_lora.data.store import pick
 from qa_lora.devices import choose_dtype
@@ -42,8 +42,8 @@ __all__ = ["prepare"]
 
 
 _AS_THEY_COME = (
-    "Training begins before all rows are read: the held-out questions are among the first "
-    f"{FIRST_ROWS:,} rows of each stream, and how many steps there are is known at its end."
+    f"{FROM_FIRST_ROWS} Training begins before all rows are read; how many steps there are is known "
+    "when the streams have ended."
 )
 
 

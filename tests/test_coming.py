@@ -19,7 +19,7 @@ from qa_lora import runs
 from qa_lora.batching import BUCKET_BATCHES, EncodedExample
 from qa_lora.config import TrainConfig
 from qa_lora.data import QAExample, begin, load_and_split, load_split, question_key, rows
-from qa_lora.data.coming import Coming, Queue
+from qa_lora.data.coming import FROM_FIRST_ROWS, Coming, Queue
 from qa_lora.data.hub_tables import BATCH_ROWS
 from qa_lora.errors import DataError, NonFiniteLossError
 from qa_lora.events import Event, Failed, Finished, Started, Step, StreamEnded
@@ -94,6 +94,7 @@ def test_held_out_questions_come_from_the_first_rows(streams: Streams) -> None:
     first = {row["question"] for row in streams.rows["me/long"][:FIRST]}
     assert {e.question for e in (*split.validation, *split.test)} <= first
     assert (len(split.train), len(split.validation), len(split.test)) == (182, 12, 6)
+    assert split.notes == (FROM_FIRST_ROWS,)
     assert not keys(split.train) & keys((*split.validation, *split.test))
 
 
@@ -287,7 +288,7 @@ def test_training_knows_its_length_at_the_end_of_the_stream(
     (ended,) = (event for event in events if isinstance(event, StreamEnded))
     rows_there = len(load_split(config).train)
     each_epoch = math.ceil(rows_there / 8)
-    assert started.total_steps > 2 * each_epoch and "held-out questions are among" in started.notice
+    assert started.total_steps > 2 * each_epoch and FROM_FIRST_ROWS in started.notice
     assert (ended.train_rows, ended.total_steps) == (rows_there, 2 * each_epoch)
     assert ended.step == each_epoch - 1
     assert isinstance(events[-1], Finished) and events[-1].step == 2 * each_epoch

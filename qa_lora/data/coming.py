@@ -16,13 +16,15 @@ from qa_lora.data.example import QAExample
 from qa_lora.data.grouping import Questions, start_key
 from qa_lora.data.split import SMALL_CLUSTER, DataSplit, cut
 
-__all__ = ["FIRST_ROWS", "ROWS_AT_ONCE", "Coming", "Queue", "Screen"]
+__all__ = ["FIRST_ROWS", "FROM_FIRST_ROWS", "ROWS_AT_ONCE", "Coming", "Queue", "Screen"]
 
 FIRST_ROWS = 2000
 """So many rows of a stream are read and divided before a training begins."""
 
 ROWS_AT_ONCE = 1000
 """So many later rows of a stream are compared with the held-out questions at once."""
+
+FROM_FIRST_ROWS = f"The held-out questions are among the first {FIRST_ROWS:,} rows of each stream."
 
 _HELD_OUT = "question that is held out, or near to one that is"
 _TOO_LATE = f"{{}} row that comes after the first {FIRST_ROWS:,} rows of a stream"

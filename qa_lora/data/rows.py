@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Literal
 
 from qa_lora.config import SPLIT_SETTINGS
 from qa_lora.data import cache
-from qa_lora.data.coming import FIRST_ROWS, ROWS_AT_ONCE, Coming, Queue, Screen
+from qa_lora.data.coming import (
+    FIRST_ROWS,
+    FROM_FIRST_ROWS,
+    ROWS_AT_ONCE,
+    Coming,
+    Queue,
+    Screen,
+)
 from qa_lora.data.example import QAExample
 from qa_lora.data.loaded import LoadedData
 from qa_lora.data.mixture import times, weighted
@@ -210,7 +217,10 @@ def _read_and_split(
         source=loaded.source,
         near_duplicates=config.near_duplicates,
     )
-    if not whole or not rows.streams:
+    if not rows.streams:
+        return loaded, split
+    split = dataclasses.replace(split, notes=(*split.notes, FROM_FIRST_ROWS))
+    if not whole:
         return loaded, split
     screen = Screen(split, config.near_duplicates)
     trained: list[int] = []
