@@ -42,8 +42,8 @@ __all__ = ["prepare"]
 
 
 _AS_THEY_COME = (
-    f"{FROM_FIRST_ROWS} Training begins before all rows are read; how many steps there are is known "
-    "when the streams have ended."
+    f"{FROM_FIRST_ROWS} Training begins before all rows are read; how many steps there are is "
+    "known when the streams have ended."
 )
 
 
