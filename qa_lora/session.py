@@ -150,15 +150,21 @@ class Session:
         """Steps of the training; of a stream, about so many until its last row is read."""
         return self.plan.total_steps
 
-    def remaining_batches(self) -> Iterator[tuple[float, list[EncodedExample]]]:
+    def remaining_batches(
+        self, should_stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[float, list[EncodedExample]]]:
         """The rows of each step still to do, and the epoch at that step's end.
+
+        Args:
+            should_stop: Asked while rows of a stream are waited for.
 
         Raises:
             DataError: If a stream ends in a fault, or gives other rows than before.
+            StoppedWaitingError: If it is to stop.
         """
         is_first = not self.all_read or self.progress.step < self.plan.steps_per_epoch
         if self.coming is not None and is_first:
-            yield from self._first_epoch(self.coming())
+            yield from self._first_epoch(self.coming(), should_stop)
         steps = range(self.progress.step + 1, self.total_steps + 1)
         if not steps:
             return
@@ -174,10 +180,14 @@ class Session:
         for step, rows in zip(steps, self.train_rows.batches(batches), strict=True):
             yield step / each_epoch, rows
 
-    def _first_epoch(self, coming: ComingRows) -> Iterator[tuple[float, list[EncodedExample]]]:
+    def _first_epoch(
+        self, coming: ComingRows, should_stop: Callable[[], bool]
+    ) -> Iterator[tuple[float, list[EncodedExample]]]:
         """The steps still to do of the epoch in which the rows of a stream come."""
         done, seen = self.progress.step, self.progress.rows_digest
-        batches = coming.first_epoch(self.effective_batch_size, seed=self.seed, skip=done)
+        batches = coming.first_epoch(
+            self.effective_batch_size, seed=self.seed, skip=done, should_stop=should_stop
+        )
         for step, batch in enumerate(batches, 1):
             self.progress.rows_digest = batch.digest
             is_end = batch.epoch_rows is not None

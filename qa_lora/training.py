@@ -38,6 +38,7 @@ from qa_lora.recovery import read_checkpoint_state
 from qa_lora.saving import CheckpointClock, keep_adapter, save_checkpoint
 from qa_lora.session import Session
 from qa_lora.tracking import Tracker
+from qa_lora.training_rows import StoppedWaitingError
 from qa_lora.validation import evaluate, probe
 
 __all__ = ["train"]
@@ -125,6 +126,11 @@ def _story(
         try:
             reason = yield from _steps(run, config, session_start, should_stop, should_pause)
             break
+        except StoppedWaitingError:
+            run.progress.elapsed_seconds = time.monotonic() - session_start
+            yield Checkpointed(step=run.progress.step, seconds=save_checkpoint(run))
+            reason = "stopped"
+            break
         except NonFiniteLossError as error:
             # A first step that fails was not made to fail by the learning rate.
             again = run.progress.learning_rate_scale == 1.0 and run.progress.step > 0
@@ -182,7 +188,7 @@ def _steps(
 
     speed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
     epoch_rows = progress.epoch_rows
-    for epoch, rows in run.remaining_batches():
+    for epoch, rows in run.remaining_batches(should_stop):
         if progress.epoch_rows is not None and epoch_rows is None:
             epoch_rows = progress.epoch_rows
             yield StreamEnded(progress.step, epoch_rows, run.total_steps)

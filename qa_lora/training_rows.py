@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
+from threading import Thread
 
 from qa_lora import distributed
 from qa_lora.batching import BUCKET_BATCHES, EncodedExample, epoch_batches
 from qa_lora.data.example import QAExample
 from qa_lora.data.grouping import content_of
 from qa_lora.data.store import IN_MEMORY, Collection, read_many, text_lengths
+from qa_lora.errors import QALoRAError
 
-__all__ = ["ComingBatch", "ComingRows", "TrainingRows"]
+__all__ = ["ComingBatch", "ComingRows", "StoppedWaitingError", "TrainingRows"]
 
 BATCHES_AHEAD = 8
 """So many effective batches are tokenised together, by a thread, while others are trained on."""
+
+LOOK_SECONDS = 1.0
+"""Who waits for rows looks so often whether the training is to stop."""
+
+
+class StoppedWaitingError(QALoRAError):
+    """The training is to stop, and its next rows are not here yet."""
 
 
 class TrainingRows:
@@ -131,26 +141,41 @@ class ComingRows:
         self._digest = hashlib.sha256()
         self._closing = False
 
-    def first_epoch(self, batch_size: int, *, seed: int, skip: int = 0) -> Iterator[ComingBatch]:
+    def first_epoch(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        skip: int = 0,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[ComingBatch]:
         """The batches of the first epoch; to be asked for once.
 
         Args:
             batch_size: Rows of an effective batch.
             seed: The run's seed.
             skip: So many batches were trained on before: windows of such alone are only read.
+            should_stop: Asked while rows are waited for.
 
         Raises:
             DataError: If the rows cannot be read any further, on all processes.
+            StoppedWaitingError: If it is to stop, on all processes.
         """
-        thread = ThreadPoolExecutor(1, thread_name_prefix="read")
 
         def following(number: int) -> Future[_Window]:
             encoded = (number + 1) * BUCKET_BATCHES > skip
-            return thread.submit(self._window, batch_size, encoded=encoded)
+            return _in_thread(lambda: self._window(batch_size, encoded=encoded))
+
+        def here(window: Future[_Window]) -> _Window:
+            while not wait([window], LOOK_SECONDS).done:
+                if should_stop():
+                    raise StoppedWaitingError("The training was stopped while it waited for rows.")
+            return window.result()
 
         try:
             number = count = 0
-            window = distributed.together(following(number).result)
+            coming = following(number)
+            window = distributed.together(partial(here, coming))
             while window.lengths:
                 number += 1
                 count += len(window.lengths)
@@ -165,11 +190,10 @@ class ComingRows:
                     yield ComingBatch(rows, window.digest, None)
                 digest = window.digest
                 # Whoever trains must know that a batch is the last one before it is done.
-                window = distributed.together(coming.result)
+                window = distributed.together(partial(here, coming))
                 yield ComingBatch(last, digest, None if window.lengths else count)
         finally:
             self._closing = True
-            thread.shutdown(wait=False, cancel_futures=True)
 
     def whole(self) -> TrainingRows:
         """All rows, once the first epoch is through."""
@@ -201,3 +225,17 @@ class _Window:
     lengths: list[int]
     """Tokens of each row."""
     digest: str
+
+
+def _in_thread(work: Callable[[], _Window]) -> Future[_Window]:
+    """Let a thread do something; one that waits for the network does not keep the process."""
+    future: Future[_Window] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # whoever waits is told
+            future.set_exception(error)
+
+    Thread(target=run, name="read", daemon=True).start()
+    return future

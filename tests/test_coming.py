@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from threading import Event as Gate
 from typing import Any
 
 import pytest
@@ -41,6 +42,8 @@ class Streams:
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.read: Counter[str] = Counter()
         self.breaks_at: int | None = None
+        self.waits_at: int | None = None
+        self.goes_on = Gate()
         monkeypatch.setattr(datasets, "load_dataset", self.load_dataset)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
         monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
@@ -54,6 +57,8 @@ class Streams:
             for number, row in enumerate(self.rows[repo]):
                 if number == self.breaks_at:
                     raise ConnectionError("the line is dead")
+                if number == self.waits_at:
+                    self.goes_on.wait()
                 self.read[repo] += 1
                 yield row
 
@@ -385,3 +390,30 @@ def test_a_loss_that_is_no_number_goes_back_within_the_stream(
     assert len([event for event in events if isinstance(event, StreamEnded)]) == 1
     again = range(checkpoint + 1, diverges_at + 1)
     assert all(len(rows) == 2 and rows[0] == rows[1] for rows in map(seen.__getitem__, again))
+
+
+def test_a_stop_does_not_wait_for_rows(
+    config: TrainConfig, streams: Streams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qa_lora.data.hub_tables.BATCH_ROWS", 10)
+    monkeypatch.setattr("qa_lora.data.reading.HEAD_ROWS", 10)
+    monkeypatch.setattr("qa_lora.training_rows.LOOK_SECONDS", 0.05)
+    streams.waits_at = 150
+    last = 0
+    stuck: list[int] = []
+
+    def should_stop() -> bool:
+        # asked after each step, and over and over while nothing comes
+        stuck.append(last)
+        return stuck.count(last) > 5
+
+    events = []
+    for event in train(config, tmp_path / "parts", should_stop=should_stop):
+        events.append(event)
+        last = event.step
+    assert isinstance(events[-1], Finished) and events[-1].reason == "stopped"
+    assert 0 < events[-1].step < 24
+    streams.goes_on.set()
+    later = list(train(config, tmp_path / "parts", resume=True))
+    whole = list(train(config, tmp_path / "whole"))
+    assert steps(whole)[events[-1].step :] == steps(later)
