@@ -12,6 +12,9 @@ PY := $(BIN)/python
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
+# Where Python is told to keep no bytecode, every process would compile all of this project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help app test lint format install install-dev docs space-card benchmarks clean
 

@@ -21,8 +21,12 @@ from multiprocessing import forkserver, reduction
 from pathlib import Path
 from typing import IO, Any
 
+# Before gradio is imported: otherwise it starts a thread that calls home.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
 import qa_lora.evaluation
-import qa_lora.training  # noqa: F401 - loaded here, so that no child has to
+import qa_lora.training
+import qa_lora.ui.build  # noqa: F401 - loaded here, so that no child has to
 from qa_lora import processes, worker
 from qa_lora.cli import main
 from tests.loopback_hub.clients import read_variables_again

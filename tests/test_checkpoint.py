@@ -32,6 +32,8 @@ PROGRESS = Progress(
     best_rouge=0.25,
     evaluations_without_improvement=1,
     processes=2,
+    rows_digest="0123456789abcdef",
+    epoch_rows=100,
     learning_rate_scale=0.5,
 )
 

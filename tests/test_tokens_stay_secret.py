@@ -91,6 +91,6 @@ def _crash(folder: str, model: str, data: str, kind: type[Exception]) -> int:
         print(f"GET with {TOKEN}")
         raise kind(f"400 for https://hub/x?token={TOKEN}")
 
-    training.load_split = fail  # type: ignore[assignment]
+    training.begin = fail  # type: ignore[assignment]
     run = runs.create(TrainConfig.build(model=model, data=data), Path(folder) / "runs")
     return worker.main([str(run.path)])

@@ -16,9 +16,8 @@ __all__ = ["ROOT", "App"]
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """``python app.py`` on a free port, over an empty runs folder."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    with serving_app(tmp_path_factory.mktemp("browser-runs"), environment) as app:
+    """The app on a free port, over an empty runs folder."""
+    with serving_app(tmp_path_factory.mktemp("browser-runs"), fork=True) as app:
         yield app
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -19,11 +19,17 @@ from playwright.sync_api import expect
 from qa_lora import event_log, runs
 from qa_lora import events as ev
 from qa_lora.config import TrainConfig
-
-if TYPE_CHECKING:
-    from tests.browser.conftest import App
+from tests.served import App, serving_app
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """As a person starts it: ``python app.py``."""
+    with serving_app(tmp_path_factory.mktemp("browser-runs")) as app:
+        yield app
+
 
 SLOW = 180_000
 """Milliseconds in which a short training ends on two busy cores."""
@@ -99,7 +105,9 @@ def test_needs_are_said_before_start_and_follow_the_form(page: Any, app: App) ->
 def test_training_goes_on_whatever_the_pages_do(
     page: Any, new_page: Callable[..., Any], app: App
 ) -> None:
-    settings(page, max_steps=40, evaluate_every=10, probe_rows=2, score_rows=20)
+    settings(
+        page, max_steps=40, evaluate_every=10, probe_rows=2, score_rows=20, validation_rows=32,
+    )  # fmt: skip
     page.locator("#start").dblclick()
     expect(page.locator("#light")).to_contain_text("training", timeout=SLOW)
     assert len(app.runs()) == 1, "a double click starts one run"
@@ -145,7 +153,7 @@ def standing_still(run: runs.Run) -> Iterator[None]:
 
 
 def test_a_second_run_waits_for_its_turn_and_can_be_cancelled(page: Any, app: App) -> None:
-    start(page, max_steps=3000, evaluate_every=1000, probe_rows=0, score_rows=0)
+    start(page, max_steps=3000, validation_rows=8, probe_rows=0, score_rows=0)
     expect(page.locator("#light")).to_contain_text("training", timeout=SLOW)
     first = app.runs()[0]
     with standing_still(first):
@@ -203,7 +211,7 @@ def test_scores_are_made_reopened_and_taken_away(
 
 
 def test_a_stopped_run_keeps_its_adapter_and_can_go_on(page: Any, app: App) -> None:
-    start(page, max_steps=3000, checkpoint_every=2, evaluate_every=1000, probe_rows=0, score_rows=0)
+    start(page, max_steps=3000, checkpoint_every=2, validation_rows=8, probe_rows=0, score_rows=0)
     expect(page.locator("#stats")).to_contain_text(re.compile(r"[3-9] of 3,000"), timeout=SLOW)
     page.locator("#stop").click()
     expect(page.locator("#slot")).to_contain_text("Stopped at step", timeout=SLOW)
@@ -339,7 +347,7 @@ def trained(app: App, page: Any) -> runs.Run:
     """A run with an adapter and an evaluation, in view; trained once."""
     done = [run for run in app.runs() if run.status() == "finished" and run.evaluations()]
     if not done:
-        start(page, max_steps=10, probe_rows=0, score_rows=6)
+        start(page, max_steps=10, validation_rows=8, probe_rows=0, score_rows=6)
         expect(page.locator("#slot")).to_contain_text("ROUGE-L", timeout=SLOW)
         idle(page)
         done = [run for run in app.runs() if run.evaluations()]
