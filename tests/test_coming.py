@@ -41,6 +41,8 @@ class Streams:
 
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.read: Counter[str] = Counter()
+        self.says: int | None = None
+        """How many rows each has, as its card says."""
         self.breaks_at: int | None = None
         self.waits_at: int | None = None
         self.goes_on = Gate()
@@ -62,9 +64,10 @@ class Streams:
                 self.read[repo] += 1
                 yield row
 
-        return datasets.IterableDatasetDict(
-            {"train": datasets.IterableDataset.from_generator(told)}
-        )
+        rows = datasets.IterableDataset.from_generator(told)
+        if self.says is not None:
+            rows.info.splits = {"train": datasets.SplitInfo("train", num_examples=self.says)}
+        return datasets.IterableDatasetDict({"train": rows})
 
 
 def many(count: int, name: str = "thing") -> list[dict[str, Any]]:
@@ -178,6 +181,22 @@ def test_what_comes_is_what_the_split_says(streams: Streams, weight: str, qa_csv
     # each source has its share of every part
     half = Counter("star" in e.question for e in came[: len(came) // 2])
     assert half[True] == pytest.approx(sum("star" in e.question for e in came) / 2, abs=15)
+
+
+@pytest.mark.parametrize(("says", "expected"), [(None, 988), (200, 188), (150, 138), (9999, 988)])
+def test_a_card_that_says_how_many_rows_there_are_is_believed(
+    streams: Streams, says: int | None, expected: int
+) -> None:
+    streams.says = says
+    _, coming = begin(settings("me/long rows=1000"))
+    assert coming is not None and coming.expected == expected
+    assert len(list(coming)) == 188  # and not more than that
+
+
+def test_a_card_that_says_too_little_loses_no_row(streams: Streams) -> None:
+    streams.says = FIRST
+    split, coming = begin(settings())
+    assert coming is None and len(split.train) == 160
 
 
 def test_a_short_stream_is_all_there(streams: Streams) -> None:

@@ -52,19 +52,12 @@ def open_hub(source: Source, *, streaming: bool, max_bytes: int | None) -> list[
     except Exception as error:  # the Hub's client raises many kinds, from several libraries
         raise _cannot_load(source, error) from None
     if source.split is not None:
-        parts = [
-            Part(_table(source, loaded, source.label), rows=_length(loaded), files=_files(loaded))
-        ]
+        parts = [_part(source, loaded, source.label, source.split, None)]
     else:
         # A split that the user names is what there is; one the data set names is a side.
         sides = sides_of(list(loaded)) if len(loaded) > 1 else [None]
         parts = [
-            Part(
-                _table(source, split, " ".join([source.label, name][: len(loaded)])),
-                side,
-                _length(split),
-                _files(split),
-            )
+            _part(source, split, " ".join([source.label, name][: len(loaded)]), name, side)
             for (name, split), side in zip(loaded.items(), sides, strict=True)
         ]
     parts = [part for part in parts if part.rows != 0]
@@ -120,6 +113,18 @@ def _fetch(source: Source, file: str) -> Path:
     with contextlib.suppress(Exception):  # without a card the licence is unknown, no more
         hf_hub_download(source.repo, "README.md", **of)
     return Path(fetched)
+
+
+def _part(source: Source, data: Any, name: str, split: str, side: str | None) -> Part:
+    return Part(
+        _table(source, data, name), side, _length(data), _expected(data, split), _files(data)
+    )
+
+
+def _expected(data: Any, split: str) -> int | None:
+    """How many rows a split has as the data set's card says."""
+    said = (data.info.splits or {}).get(split)
+    return (said.num_examples or None) if said is not None else None
 
 
 def _table(source: Source, data: Any, name: str) -> Table:

@@ -24,6 +24,8 @@ class Part:
     """train, validation or test, where the name of the file or the split says it."""
     rows: int | None = None
     """How many it has, where that is known without counting."""
+    expected: int | None = None
+    """How many a stream has, where its card says it; a card can be wrong."""
     files: tuple[Path, ...] = ()
     """The files on this machine that it is read from; none for what comes over the network."""
 

@@ -291,9 +291,8 @@ class _Rows:
             sizes = [part.rows for part in found if part.rows is not None]
             lengths.append(sum(sizes) if len(sizes) == len(found) else None)
         numbers = picks(lengths, [each.source.rows for each in self._opened], self._max_rows)
-        # What is held out as a whole must be here before the training begins.
         later = [
-            max(0, length_hint(chosen) - FIRST_ROWS) if each.stream and each.side is None else 0
+            _later(each, length_hint(chosen))
             for each, chosen in zip(self._opened, numbers, strict=True)
         ]
         return list(zip(parts, numbers, later, strict=True))
@@ -391,6 +390,17 @@ class _Rows:
             sources=tuple(self._read),
             source=name,
         )
+
+
+def _later(opened: Opened, wanted: int) -> int:
+    """About how many of the wanted rows come after the training has begun."""
+    # What is held out as a whole must be here before it begins.
+    if not opened.stream or opened.side is not None:
+        return 0
+    known = [part.expected for part in opened.parts if part.expected is not None]
+    if len(known) == len(opened.parts):
+        wanted = min(wanted, sum(known))
+    return max(0, wanted - FIRST_ROWS)
 
 
 def _places(some: Sequence[QAExample], examples: Sequence[QAExample]) -> Sequence[int]:
