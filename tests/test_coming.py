@@ -23,6 +23,7 @@ from qa_lora.data import QAExample, begin, load_and_split, load_split, question_
 from qa_lora.data.coming import FROM_FIRST_ROWS, Coming, Queue
 from qa_lora.data.hub_tables import BATCH_ROWS
 from qa_lora.errors import DataError, NonFiniteLossError
+from qa_lora.estimate import row_lengths
 from qa_lora.events import Event, Failed, Finished, Started, Step, StreamEnded
 from qa_lora.training import train
 from qa_lora.training_rows import ComingRows
@@ -191,6 +192,16 @@ def test_a_card_that_says_how_many_rows_there_are_is_believed(
     _, coming = begin(settings("me/long rows=1000"))
     assert coming is not None and coming.expected == expected
     assert len(list(coming)) == 188  # and not more than that
+
+
+def test_what_is_to_come_counts_in_what_a_training_needs(streams: Streams) -> None:
+    config = settings("me/long rows=200 weight=2", epochs=1)
+    whole, first = load_split(config), load_split(config, whole=False)
+    assert whole.to_come == 0 and first.to_come == 280
+    assert "About 280 more rows come while training goes on" in first.notes[-1]
+    lengths = [row_lengths(split, config) for split in (whole, first)]
+    assert len(lengths[1].train) == len(lengths[0].train) == 376
+    assert [each.test_rows for each in lengths] == [6, 6]
 
 
 def test_a_card_that_says_too_little_loses_no_row(streams: Streams) -> None:

@@ -87,11 +87,14 @@ def check_loaded(
         max_target_tokens=config.max_target_tokens,
         near_duplicates=config.near_duplicates,
     )
+    needs = None
+    if tokenizer is not None and runs_dir:
+        needs = _needs(config, _row_lengths(config, found, split.to_come), runs_dir)
     return dataclasses.replace(
         report,
         model=config.model if tokenizer is not None else "",
         overlong=config.overlong,
-        needs=_needs(config, found, runs_dir) if tokenizer is not None and runs_dir else None,
+        needs=needs,
     )
 
 
@@ -312,14 +315,14 @@ def _alike(
     }
 
 
-def _needs(config: TrainConfig, found: Tally, runs_dir: Path) -> TrainingNeeds | None:
+def _needs(config: TrainConfig, lengths: RowLengths, runs_dir: Path) -> TrainingNeeds | None:
     """What a training would need; None where the model's size is not known."""
     from qa_lora.estimate import estimate, model_shape, past_runs, this_room
 
     try:
         shape = model_shape(config.model)
         room = this_room(config.precision)
-        needs = estimate(config, shape, room, _row_lengths(config, found), past_runs(runs_dir))
+        needs = estimate(config, shape, room, lengths, past_runs(runs_dir))
     except ModelError:
         return None
     return TrainingNeeds(
@@ -332,7 +335,7 @@ def _needs(config: TrainConfig, found: Tally, runs_dir: Path) -> TrainingNeeds |
     )
 
 
-def _row_lengths(config: TrainConfig, found: Tally) -> RowLengths:
+def _row_lengths(config: TrainConfig, found: Tally, to_come: int) -> RowLengths:
     """The lengths that were counted, for as many rows as there are to train on."""
     from qa_lora.estimate import RowLengths, standing_for_all
 
@@ -348,7 +351,7 @@ def _row_lengths(config: TrainConfig, found: Tally) -> RowLengths:
         return standing_for_all(list(zip(prompts, answers, strict=True)), rows, config)
 
     return RowLengths(
-        of(train, sizes["train"]),
+        of(train, sizes["train"] + to_come),
         of(validation, min(sizes["validation"], config.validation_rows)),
         sizes["test"],
         exact=True,

@@ -221,7 +221,9 @@ def _read_and_split(
         return loaded, split
     split = dataclasses.replace(split, notes=(*split.notes, FROM_FIRST_ROWS))
     if not whole:
-        return loaded, split
+        to_come = round(sum(map(rows.expected, rows.streams)))
+        note = f"About {to_come:,} more rows come while training goes on, and are not counted here."
+        return loaded, dataclasses.replace(split, notes=(*split.notes, note), to_come=to_come)
     screen = Screen(split, config.near_duplicates)
     trained: list[int] = []
     removed: list[Removed] = []
@@ -324,6 +326,12 @@ class _Rows:
             examples = list(chain.from_iterable(rows))
             yield examples, splits[len(splits) - len(examples) :]
 
+    def expected(self, number: int) -> float:
+        """About how many examples to train on the later rows of a source give, with its weight."""
+        source = self._read[number]
+        _, _, later = self._picked[number]
+        return later * source.weight * source.examples / max(1, source.rows_read)
+
     def queues(self, loaded: LoadedData, split: DataSplit, config: TrainConfig) -> list[Queue]:
         """What there is to train on, by source.
 
@@ -338,15 +346,11 @@ class _Rows:
         for at, place in enumerate(_places(split.train, loaded.examples)):
             places[number_of[loaded.origins[place]]].append(at)
         found = []
-        for number, (source, (_, _, later)) in enumerate(
-            zip(self._read, self._picked, strict=True)
-        ):
-            first = pick(split.train, places[number])
-            examples_a_row = source.examples / max(1, source.rows_read)
-            expected = len(first) + later * examples_a_row * source.weight
-            coming = self._screened(number, screen, config.seed) if later else iter(())
-            if first or later:
-                found.append(Queue(chain(first, coming), expected))
+        for number, first in enumerate(pick(split.train, each) for each in places):
+            is_stream = number in self.streams
+            coming = self._screened(number, screen, config.seed) if is_stream else iter(())
+            if first or is_stream:
+                found.append(Queue(chain(first, coming), len(first) + self.expected(number)))
         return found
 
     def _screened(self, number: int, screen: Screen, seed: int) -> Iterator[QAExample]:

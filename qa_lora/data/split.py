@@ -63,6 +63,8 @@ class DataSplit:
     removed: tuple[Removed, ...] = ()
     notes: tuple[str, ...] = ()
     """Sentences on what a person should know about this division."""
+    to_come: int = 0
+    """About how many more rows there are to train on, which were not read."""
 
 
 @dataclass(frozen=True)

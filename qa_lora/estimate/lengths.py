@@ -60,14 +60,14 @@ def row_lengths(
     template = PromptTemplate(config.prompt, config.context_prompt, config.history_prompt)
     count = count_tokens or (lambda texts: [len(text) // 4 + 2 for text in texts])
 
-    def of(rows: Sequence[QAExample]) -> tuple[tuple[int, int], ...]:
+    def of(rows: Sequence[QAExample], more: int = 0) -> tuple[tuple[int, int], ...]:
         some = read_many(rows, range(0, len(rows), max(1, len(rows) // SAMPLE)))
         prompts = count([template.render(e.question, e.context, e.history) for e in some])
         answers = count([e.answer for e in some])
-        return standing_for_all(list(zip(prompts, answers, strict=True)), len(rows), config)
+        return standing_for_all(list(zip(prompts, answers, strict=True)), len(rows) + more, config)
 
     return RowLengths(
-        of(split.train),
+        of(split.train, split.to_come),
         of(split.validation[: config.validation_rows]),
         len(split.test),
         count_tokens is not None,

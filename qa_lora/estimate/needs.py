@@ -176,7 +176,7 @@ def estimate_config(config: TrainConfig, runs_dir: Path) -> Estimate:
     from qa_lora.data import load_split
 
     shape = model_shape(config.model)
-    lengths = count_rows(config, load_split(config))
+    lengths = count_rows(config, load_split(config, whole=False))
     return estimate(config, shape, this_room(config.precision), lengths, past_runs(runs_dir))
 
 

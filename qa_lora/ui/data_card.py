@@ -103,6 +103,8 @@ def _check(config: TrainConfig, counted: bool, state: tuple[int, int]) -> Checke
 def read_data(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
     """The rows and their division, read once for all that the page says about them.
 
+    Of a stream they are the first rows: the others are read when it is trained on.
+
     Raises:
         DataError: If the data cannot be used.
     """
@@ -114,7 +116,7 @@ def read_data(config: TrainConfig) -> tuple[LoadedData, DataSplit]:
 def _read(config: TrainConfig, state: tuple[int, int]) -> tuple[LoadedData, DataSplit]:
     from qa_lora.data import load_and_split
 
-    return load_and_split(config)
+    return load_and_split(config, whole=False)
 
 
 def state_of(config: TrainConfig) -> tuple[int, int]:
