@@ -6,11 +6,13 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import EventListenerMethod
 
 from qa_lora.serving import ServerSettings
 from qa_lora.ui.compare import build_compare, wire_compare
@@ -173,9 +175,37 @@ def build_app(runs_dir: Path, engine: Engine | None = None) -> gr.Blocks:
         train.compare.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)
         train.scores.click(lambda: gr.Tabs(selected="evaluate"), None, tabs, **quiet)
         wire_fold(engine, header, tabs, fold, train.publish, runs_tab, refresh)
+        _tell_each_by_itself(demo)
     demo.queue(max_size=MOST_QUEUED)
     _follow_little(demo, header.light)
     return demo
+
+
+def _tell_each_by_itself(demo: gr.Blocks) -> None:
+    """Of handlers that hear of the same event, each is told by an event of its own.
+
+    What comes while a handler with "always_last" is at work gradio tells again once it has ended,
+    and tells it to all that hear of it: two such handlers would set each other off for ever.
+    """
+    late = [
+        each
+        for each in demo.fns.values()
+        if each.trigger_mode == "always_last" and each.trigger_after is None
+    ]
+    hears = Counter(target for each in late for target in each.targets)
+    for each in late:
+        if all(hears[target] == 1 for target in each.targets):
+            continue
+        causes = [
+            EventListenerMethod(demo.blocks.get(i, demo), kind)
+            for i, kind in each.targets
+            if i is not None
+        ]
+        _, each.trigger_after = demo.default_config.set_event_trigger(
+            causes, None, None, None, js="() => {}", trigger_mode="multiple",
+            show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+        each.targets = [(None, "then")]
 
 
 def _follow_little(demo: gr.Blocks, on: gr.HTML) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from qa_lora import runs
-from qa_lora.config import DATA_SETTINGS, TrainConfig
+from qa_lora.config import TrainConfig
 from qa_lora.errors import ConfigError, QALoRAError
 from qa_lora.ui import form, train_view
 from qa_lora.ui.data_card import Checked, check_data, keep_upload
@@ -244,14 +244,12 @@ def wire_train(
     )  # fmt: skip
     checked = [tab.offered, *values]
     outputs = [tab.card, tab.columns, tab.offered, *columns]
-    for trigger in ([tab.controls[name].change for name in DATA_SETTINGS], None):
-        first = gr.on(
-            trigger, check, checked, outputs, trigger_mode="always_last", **busy_data,
-        )  # fmt: skip
-        counted = first.then(check_tokens, checked, outputs, **quiet)
-        if trigger is None:  # when the page opens and at each change
-            # Not at once: what it waits for would hold up the first page.
-            counted.then(needs, values, tab.needs, **quiet)
+    # When the page opens and at each change.
+    first = gr.on(None, check, checked, outputs, trigger_mode="always_last", **busy_data)
+    last = {**quiet, "trigger_mode": "always_last"}
+    counted = first.then(check_tokens, checked, outputs, **last)
+    # Not at once: what it waits for would hold up the first page.
+    counted.then(needs, values, tab.needs, **last)
 
     for button, make in ((tab.copy_command, copy_command), (tab.copy_yaml, copy_yaml)):
         made = button.click(make, values, tab.copied, **quiet)

@@ -314,6 +314,43 @@ def test_a_setting_out_of_bounds_starts_nothing_and_one_that_fits_is_copied(
     assert os.fspath(app.runs_dir) in text
 
 
+def test_what_changes_while_it_is_checked_is_checked_again_but_not_for_ever(
+    page: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "many.csv"
+    rows = (f"What comes after {n} and before {n + 2}?,It is {n + 1}." for n in range(8000))
+    path.write_text("\n".join(["question,answer", *rows]))
+    page.get_by_role("button", name=re.compile("^Advanced")).click()
+    data, seed = page.locator("#set-data input"), page.locator("#set-seed input")
+    data.fill(str(path))
+    data.press("Enter")
+    for value in range(3):
+        seed.fill(str(value))
+        page.wait_for_timeout(300)
+    at_rest(page)
+    expect(page.locator("#data-card")).to_contain_text("8,000 of 8,000 used")
+
+
+def at_rest(page: Any) -> None:
+    """Wait until the page asks for nothing but what is new."""
+    look = page.evaluate(
+        "gradio_config.dependencies.find(d => d.targets.some(t => t[1] === 'tick')).id"
+    )
+    asked: list[int] = []
+
+    def note(request: Any) -> None:
+        if "queue/join" in request.url:
+            asked.append(request.post_data_json["fn_index"])
+
+    page.on("request", note)
+    for _ in range(20):
+        asked.clear()
+        page.wait_for_timeout(2000)
+        if set(asked) == {look}:
+            return
+    raise AssertionError(f"The page goes on calling {set(asked) - {look}}")
+
+
 def test_the_page_stays_usable_with_a_hundred_thousand_steps(page: Any, app: App) -> None:
     run = runs.create(TrainConfig(name="long"), app.runs_dir)
     line = event_log.to_json
