@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qa_lora.batching import EncodedExample
 from qa_lora.data import QAExample
-from qa_lora.data.store import StoredExamples, collect, pick, read_many, text_lengths
+from qa_lora.data.store import CHUNK, StoredExamples, collect, pick, read_many, text_lengths
 from qa_lora.training_rows import BATCHES_AHEAD, TrainingRows
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -53,6 +53,13 @@ def test_few_examples_stay_as_they_are() -> None:
     assert collect(iter(rows), in_memory=5) == tuple(rows)
     assert isinstance(collect(iter(rows), in_memory=4), StoredExamples)
     assert pick(tuple(rows), [3, 1]) == (rows[3], rows[1])
+
+
+def test_a_file_has_no_more_chunks_than_it_needs() -> None:
+    rows = (QAExample(str(i), f"Question {i}?", "Yes.") for i in range(2 * CHUNK + 5))
+    stored = collect(rows, in_memory=3)
+    assert isinstance(stored, StoredExamples)
+    assert [len(batch) for batch in stored._rows.data.table.to_batches()] == [CHUNK, CHUNK, 5]
 
 
 def test_an_index_out_of_range_ends_an_old_style_loop() -> None:
