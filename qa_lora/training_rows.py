@@ -22,8 +22,9 @@ from qa_lora.errors import QALoRAError
 
 __all__ = ["ComingBatch", "ComingRows", "StoppedWaitingError", "TrainingRows"]
 
-BATCHES_AHEAD = 8
-"""So many effective batches are tokenised together, by a thread, while others are trained on."""
+BATCHES_AHEAD = 32
+"""So many effective batches are read and tokenised together, by a thread, while others are trained
+on: with few rows at a time, each chunk of a large file is opened for one or two of them."""
 
 LOOK_SECONDS = 1.0
 """Who waits for rows looks so often whether the training is to stop."""
