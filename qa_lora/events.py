@@ -104,6 +104,12 @@ class StreamEnded:
     train_rows: int
     total_steps: int
 
+    def corrected(self, started: Started) -> Started:
+        """The begin of the training, with what is known now."""
+        return dataclasses.replace(
+            started, train_rows=self.train_rows, total_steps=self.total_steps
+        )
+
 
 @dataclass(frozen=True)
 class MemoryRanOut:

@@ -19,7 +19,7 @@ import qa_lora.training as training
 from qa_lora import runs
 from qa_lora.batching import BUCKET_BATCHES, EncodedExample
 from qa_lora.config import TrainConfig
-from qa_lora.data import QAExample, begin, load_and_split, load_split, question_key, rows
+from qa_lora.data import QAExample, begin, load_and_split, load_split, question_key, source_rows
 from qa_lora.data.coming import FROM_FIRST_ROWS, Coming, Queue
 from qa_lora.data.hub_tables import BATCH_ROWS
 from qa_lora.errors import DataError, NonFiniteLossError
@@ -42,6 +42,7 @@ class Streams:
 
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.read: Counter[str] = Counter()
+        self.opened = 0
         self.says: int | None = None
         """How many rows each has, as its card says."""
         self.breaks_at: int | None = None
@@ -55,6 +56,7 @@ class Streams:
         import datasets
 
         assert streaming
+        self.opened += 1
 
         def told() -> Iterator[dict[str, Any]]:
             for number, row in enumerate(self.rows[repo]):
@@ -83,8 +85,8 @@ def many(count: int, name: str = "thing") -> list[dict[str, Any]]:
 
 @pytest.fixture
 def streams(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Streams:
-    monkeypatch.setattr(rows, "FIRST_ROWS", FIRST)
-    monkeypatch.setattr(rows, "ROWS_AT_ONCE", 25)
+    monkeypatch.setattr(source_rows, "FIRST_ROWS", FIRST)
+    monkeypatch.setattr(source_rows, "ROWS_AT_ONCE", 25)
     made = Streams(monkeypatch, tmp_path)
     made.rows["me/long"] = many(200)
     return made
@@ -212,6 +214,7 @@ def test_a_card_that_says_too_little_loses_no_row(streams: Streams) -> None:
 
 def test_a_short_stream_is_all_there(streams: Streams) -> None:
     split, coming = begin(settings("me/long rows=50"))
+    assert streams.opened == 1
     assert coming is None and len(split.train) + len(split.validation) + len(split.test) == 50
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qa_lora.checksums import digest_of
@@ -87,7 +87,7 @@ def gather(run: Run) -> CardFacts:
         if isinstance(event, Started):
             started, finished = event, None
         elif isinstance(event, StreamEnded) and started is not None:
-            started = replace(started, train_rows=event.train_rows, total_steps=event.total_steps)
+            started = event.corrected(started)
         elif isinstance(event, Finished):
             finished = event
         elif isinstance(event, Step):

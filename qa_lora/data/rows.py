@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from functools import cached_property
-from itertools import chain, islice
-from operator import length_hint
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from qa_lora.config import SPLIT_SETTINGS
 from qa_lora.data import cache
-from qa_lora.data.coming import (
-    FIRST_ROWS,
-    FROM_FIRST_ROWS,
-    ROWS_AT_ONCE,
-    Coming,
-    Queue,
-    Screen,
-)
+from qa_lora.data.coming import FROM_FIRST_ROWS, Coming, Screen
 from qa_lora.data.example import QAExample
 from qa_lora.data.loaded import LoadedData
-from qa_lora.data.mixture import times, weighted
+from qa_lora.data.mixture import weighted
 from qa_lora.data.opened import Opened, open_all
-from qa_lora.data.parts import Part
-from qa_lora.data.picking import counted, picks
-from qa_lora.data.reading import Dropped, Reading, SourceRead, unused
+from qa_lora.data.reading import Dropped, SourceRead
+from qa_lora.data.source_rows import SourceRows, places
 from qa_lora.data.split import DataSplit, Removed, split_examples
-from qa_lora.data.store import StoredExamples, collect, pick
-from qa_lora.errors import DataError
+from qa_lora.data.store import collect, pick
 
 if TYPE_CHECKING:
     from qa_lora.config import TrainConfig
@@ -92,7 +81,7 @@ def load(
         max_rows=max_rows,
         max_bytes=max_bytes,
     )
-    rows = _Rows(
+    rows = SourceRows(
         opened,
         named={"question": question_column, "answer": answer_column, "context": context_column},
         answers_from=answers_from,
@@ -120,12 +109,7 @@ def load_and_split(config: TrainConfig, *, whole: bool = True) -> tuple[LoadedDa
         DataError: If the data cannot be used.
     """
     opened = _open(config)
-    origin = cache.Origin(
-        settings={name: getattr(config, name) for name in SPLIT_SETTINGS},
-        sources=[(each.source.label, each.licence) for each in opened],
-        files=[part.files for each in opened for part in each.parts],
-    )
-    return cache.kept(origin, lambda: _read_and_split(_rows(opened, config), config, whole=whole))
+    return _kept(opened, _rows(opened, config), config, whole=whole)
 
 
 def load_split(config: TrainConfig, *, whole: bool = True) -> DataSplit:
@@ -155,12 +139,10 @@ def begin(config: TrainConfig) -> tuple[DataSplit, Coming | None]:
         DataError: If the data cannot be used.
     """
     opened = _open(config)
-    rows = _rows(opened, config) if any(each.stream for each in opened) else None
-    if rows is None or not rows.streams:
-        return load_split(config), None
-    loaded, split = _read_and_split(rows, config, whole=False)
-    split = with_weights(loaded, split, config.seed)
-    return split, Coming(rows.queues(loaded, split, config))
+    rows = _rows(opened, config)
+    loaded, once = _kept(opened, rows, config, whole=False)
+    split = with_weights(loaded, once, config.seed)
+    return split, Coming(rows.queues(loaded, split, config)) if rows.streams else None
 
 
 def with_weights(loaded: LoadedData, split: DataSplit, seed: int) -> DataSplit:
@@ -175,7 +157,7 @@ def with_weights(loaded: LoadedData, split: DataSplit, seed: int) -> DataSplit:
     if all(weight == 1 for weight in weights.values()):
         return split
     streams = {each.name for each in loaded.sources if each.comes_later}
-    origins = [loaded.origins[at] for at in _places(split.train, loaded.examples)]
+    origins = [loaded.origins[at] for at in places(split.train, loaded.examples)]
     drawn = weighted(split.train, origins, weights, seed, streams)
     return dataclasses.replace(split, train=pick(split.train, drawn))
 
@@ -190,8 +172,8 @@ def _open(config: TrainConfig) -> list[Opened]:
     )
 
 
-def _rows(opened: Sequence[Opened], config: TrainConfig) -> _Rows:
-    return _Rows(
+def _rows(opened: Sequence[Opened], config: TrainConfig) -> SourceRows:
+    return SourceRows(
         opened,
         named={
             "question": config.question_column,
@@ -204,8 +186,19 @@ def _rows(opened: Sequence[Opened], config: TrainConfig) -> _Rows:
     )
 
 
+def _kept(
+    opened: Sequence[Opened], rows: SourceRows, config: TrainConfig, *, whole: bool
+) -> tuple[LoadedData, DataSplit]:
+    origin = cache.Origin(
+        settings={name: getattr(config, name) for name in SPLIT_SETTINGS},
+        sources=[(each.source.label, each.licence) for each in opened],
+        files=[part.files for each in opened for part in each.parts],
+    )
+    return cache.kept(origin, lambda: _read_and_split(rows, config, whole=whole))
+
+
 def _read_and_split(
-    rows: _Rows, config: TrainConfig, *, whole: bool
+    rows: SourceRows, config: TrainConfig, *, whole: bool
 ) -> tuple[LoadedData, DataSplit]:
     loaded = rows.loaded(collect(rows.first()))
     split = split_examples(
@@ -229,21 +222,17 @@ def _read_and_split(
     removed: list[Removed] = []
 
     def later() -> Iterator[QAExample]:
-        place = len(loaded.examples)
-        for number in rows.streams:
-            for examples, sides in rows.later(number):
-                refusals = screen.refusals(examples, sides)
-                for example, refusal in zip(examples, refusals, strict=True):
-                    if refusal:
-                        removed.append(Removed(example.id, refusal))
-                    else:
-                        trained.append(place)
-                    place += 1
-                    yield example
+        screened = chain.from_iterable(rows.screened(number, screen) for number in rows.streams)
+        for place, (example, refusal) in enumerate(screened, len(loaded.examples)):
+            if refusal:
+                removed.append(Removed(example.id, refusal))
+            else:
+                trained.append(place)
+            yield example
 
     everything = collect(chain(loaded.examples, later()))
     train, validation, test = (
-        _places(side, loaded.examples) for side in (split.train, split.validation, split.test)
+        places(side, loaded.examples) for side in (split.train, split.validation, split.test)
     )
     return rows.loaded(everything), dataclasses.replace(
         split,
@@ -252,169 +241,3 @@ def _read_and_split(
         test=pick(everything, test),
         removed=(*split.removed, *removed),
     )
-
-
-class _Rows:
-    """The rows of all sources, to be read once: first those before a training, then the others."""
-
-    def __init__(
-        self,
-        opened: Sequence[Opened],
-        *,
-        named: dict[str, str | None],
-        answers_from: Literal["all", "human", "chatgpt"],
-        unanswerable: Literal["drop", "answer"],
-        max_rows: int | None,
-    ) -> None:
-        self._opened = opened
-        self._max_rows = max_rows
-        self._read: list[SourceRead] = []
-        for each in opened:
-            name = unused(each.source.label, {other.name for other in self._read})
-            self._read.append(
-                SourceRead(name, weight=each.source.weight, side=each.side, licence=each.licence)
-            )
-        self._reading = Reading(
-            named=named,
-            answers_from=answers_from,
-            unanswerable=unanswerable,
-            parts=[each.parts for each in opened],
-        )
-
-    @cached_property
-    def _picked(self) -> list[tuple[Sequence[Part], Iterator[int], int]]:
-        """The parts of each source, the rows to use, and how many of these come later."""
-        limited = self._max_rows is not None or any(each.source.rows for each in self._opened)
-        parts: list[Sequence[Part]] = []
-        lengths: list[int | None] = []
-        for each in self._opened:
-            found = counted(each.parts) if limited and not each.stream else each.parts
-            parts.append(found)
-            sizes = [part.rows for part in found if part.rows is not None]
-            lengths.append(sum(sizes) if len(sizes) == len(found) else None)
-        numbers = picks(lengths, [each.source.rows for each in self._opened], self._max_rows)
-        later = [
-            _later(each, length_hint(chosen))
-            for each, chosen in zip(self._opened, numbers, strict=True)
-        ]
-        return list(zip(parts, numbers, later, strict=True))
-
-    @cached_property
-    def _each(self) -> list[Iterator[list[QAExample]]]:
-        """The examples of each row of each source."""
-        for source, (_, _, later) in zip(self._read, self._picked, strict=True):
-            source.comes_later = later > 0
-        return [
-            self._reading.by_row(source, parts, numbers)
-            for source, (parts, numbers, _) in zip(self._read, self._picked, strict=True)
-        ]
-
-    @property
-    def streams(self) -> list[int]:
-        """The numbers of the sources that have later rows."""
-        return [number for number, (_, _, later) in enumerate(self._picked) if later]
-
-    def first(self) -> Iterator[QAExample]:
-        """All examples, of streams those of the first rows."""
-        for rows, (_, _, later) in zip(self._each, self._picked, strict=True):
-            yield from chain.from_iterable(islice(rows, FIRST_ROWS) if later else rows)
-
-    def later(self, number: int) -> Iterator[tuple[list[QAExample], list[str | None]]]:
-        """The examples of the later rows of a stream, and the sides that it names for them."""
-        splits = self._reading.splits
-        while rows := list(islice(self._each[number], ROWS_AT_ONCE)):
-            examples = list(chain.from_iterable(rows))
-            yield examples, splits[len(splits) - len(examples) :]
-
-    def expected(self, number: int) -> float:
-        """About how many examples to train on the later rows of a source give, with its weight."""
-        source = self._read[number]
-        _, _, later = self._picked[number]
-        return later * source.weight * source.examples / max(1, source.rows_read)
-
-    def queues(self, loaded: LoadedData, split: DataSplit, config: TrainConfig) -> list[Queue]:
-        """What there is to train on, by source.
-
-        Args:
-            loaded: The first rows.
-            split: Their division, with weights.
-            config: The settings.
-        """
-        screen = Screen(split, config.near_duplicates)
-        places: list[list[int]] = [[] for _ in self._read]
-        number_of = {source.name: number for number, source in enumerate(self._read)}
-        for at, place in enumerate(_places(split.train, loaded.examples)):
-            places[number_of[loaded.origins[place]]].append(at)
-        found = []
-        for number, first in enumerate(pick(split.train, each) for each in places):
-            is_stream = number in self.streams
-            coming = self._screened(number, screen, config.seed) if is_stream else iter(())
-            if first or is_stream:
-                found.append(Queue(chain(first, coming), len(first) + self.expected(number)))
-        return found
-
-    def _screened(self, number: int, screen: Screen, seed: int) -> Iterator[QAExample]:
-        weight = self._read[number].weight
-        for examples, sides in self.later(number):
-            refusals = screen.refusals(examples, sides)
-            for example, refusal in zip(examples, refusals, strict=True):
-                if not refusal:
-                    yield from [example] * times(example, weight, seed)
-
-    def loaded(self, examples: Sequence[QAExample]) -> LoadedData:
-        """These examples, and what is known of where they come from.
-
-        Args:
-            examples: All that was read so far.
-
-        Raises:
-            DataError: If there is none.
-        """
-        reading = self._reading
-        name = _together([each.name for each in self._read])
-        if not len(examples):
-            dropped = reading.dropped[0]
-            raise DataError(
-                f"{name} holds no usable row: all {len(reading.dropped):,} are dropped, "
-                f"row {dropped.row} for its {dropped.reason}."
-            )
-        return LoadedData(
-            examples=examples,
-            columns=next(each.columns for each in self._read if each.columns is not None),
-            column_names=tuple(
-                dict.fromkeys(name for each in self._read for name in each.column_names)
-            ),
-            dropped=reading.dropped,
-            rows_read=sum(each.rows_read for each in self._read),
-            rows_in_source=sum(each.rows_in_source for each in self._read),
-            splits=reading.splits,
-            rows=reading.rows,
-            files=reading.files,
-            origins=reading.origins,
-            sources=tuple(self._read),
-            source=name,
-        )
-
-
-def _later(opened: Opened, wanted: int) -> int:
-    """About how many of the wanted rows come after the training has begun."""
-    # What is held out as a whole must be here before it begins.
-    if not opened.stream or opened.side is not None:
-        return 0
-    known = [part.expected for part in opened.parts if part.expected is not None]
-    if len(known) == len(opened.parts):
-        wanted = min(wanted, sum(known))
-    return max(0, wanted - FIRST_ROWS)
-
-
-def _places(some: Sequence[QAExample], examples: Sequence[QAExample]) -> Sequence[int]:
-    """Where among the examples these stand that were picked from them."""
-    if isinstance(some, StoredExamples):
-        places: list[int] = some.numbers.tolist()
-        return places
-    place_of = {example.id: place for place, example in enumerate(examples)}
-    return [place_of[example.id] for example in some]
-
-
-def _together(names: Sequence[str]) -> str:
-    return " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"

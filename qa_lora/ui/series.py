@@ -97,9 +97,7 @@ class Progress:
             self._go_on_from(event)
         elif isinstance(event, ev.StreamEnded):
             if self.started is not None:
-                self.started = replace(
-                    self.started, train_rows=event.train_rows, total_steps=event.total_steps
-                )
+                self.started = event.corrected(self.started)
         elif isinstance(event, ev.Probed):
             self.first_probes = self.first_probes or event
             self.last_probes = event
